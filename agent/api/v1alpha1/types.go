@@ -1,0 +1,190 @@
+// Package v1alpha1 is the API between the controller and the agents: NodeAddresses, one object per Node. The
+// controller writes the spec, the agent of that Node writes the status, and nothing else passes between them.
+//
+// It holds types and a typed client. No decision is made here.
+//
+// +kubebuilder:object:generate=true
+// +groupName=mooring.dev
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Finalizer is set by the controller on every NodeAddresses, so that none disappears before the controller has
+// moved what its node carried.
+const Finalizer = "mooring.dev/node-addresses"
+
+// MaxAddresses is how many entries one NodeAddresses holds at most: 5,000 entries of about 230 bytes stay below
+// etcd's limit of 1.5 MiB for one request.
+const MaxAddresses = 5000
+
+// State says what the agent does with an address.
+//
+// +kubebuilder:validation:Enum=Hold;Yield;Release
+type State string
+
+const (
+	// Hold: bind, announce, defend.
+	Hold State = "Hold"
+	// Yield: stay bound, neither announce nor defend.
+	Yield State = "Yield"
+	// Release: unbind. The entry stays until the agent has acknowledged.
+	Release State = "Release"
+)
+
+// NodeAddresses says which addresses one Node carries, and how far its agent is with them.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,path=nodeaddresses,singular=nodeaddresses,shortName=na
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Bound",type=integer,JSONPath=`.status.bound`
+// +kubebuilder:printcolumn:name="Pending",type=string,JSONPath=`.status.pending`
+// +kubebuilder:printcolumn:name="Failed",type=string,JSONPath=`.status.failed[*].address`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type NodeAddresses struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec NodeAddressesSpec `json:"spec,omitempty"`
+	// +optional
+	Status NodeAddressesStatus `json:"status,omitempty"`
+}
+
+// NodeAddressesSpec is written by the controller alone.
+type NodeAddressesSpec struct {
+	// Probed is true once the health port of the node's agent has answered a probe. A port that never answered
+	// is not judged.
+	// +optional
+	Probed bool `json:"probed,omitempty"`
+	// Addresses that the node carries, sorted by address.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=5000
+	Addresses []Address `json:"addresses,omitempty"`
+}
+
+// Address is one address and what the agent is to do with it.
+type Address struct {
+	// Address is an IP address without prefix length; it is bound as /32 or /128.
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IP address without prefix length"
+	Address string `json:"address"`
+	// Interface that the address is bound to; created as a bridge without ports when it is missing. "none": the
+	// address is not bound by us.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[^/\s]+$`
+	Interface string `json:"interface"`
+	// Uplink is the interface on which the address is announced. Empty: the interface whose subnet holds the
+	// address, else that of the default route.
+	// +optional
+	// +kubebuilder:validation:MaxLength=15
+	Uplink string `json:"uplink,omitempty"`
+	// Pool that the address belongs to.
+	// +kubebuilder:validation:MaxLength=63
+	Pool string `json:"pool"`
+	// Services that hold the address: one, or several that share it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Services []ServiceReference `json:"services,omitempty"`
+	State    State              `json:"state"`
+	// Predecessor is the node that carried the address before. Empty: the address is new, probe before it is
+	// bound. Set: it moved here, do not probe, announce until the predecessor has acknowledged.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Predecessor string `json:"predecessor,omitempty"`
+	// Term is the epoch of the controller that wrote the entry. Of two Holds for one address the lower term is
+	// revoked.
+	Term int64 `json:"term"`
+	// Unguarded leaves the address out of the guard table.
+	// +optional
+	Unguarded bool `json:"unguarded,omitempty"`
+}
+
+// ServiceReference names a Service.
+type ServiceReference struct {
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace"`
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=64
+	UID types.UID `json:"uid"`
+}
+
+// NodeAddressesStatus is written by the node's agent alone.
+type NodeAddressesStatus struct {
+	// ObjectUID is the UID of the object that the agent worked on. An acknowledgement counts only for this
+	// object, never for a successor of the same name.
+	// +optional
+	ObjectUID types.UID `json:"objectUID,omitempty"`
+	// ObservedGeneration of the spec that is done, except for Pending and Failed.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Pending addresses are still worked on.
+	// +optional
+	// +listType=atomic
+	Pending []string `json:"pending,omitempty"`
+	// Failed addresses could not be bound or unbound; the agent goes on trying.
+	// +optional
+	// +listType=atomic
+	Failed []FailedAddress `json:"failed,omitempty"`
+	// Bound is the number of addresses that are bound now.
+	// +optional
+	Bound int32 `json:"bound"`
+	// BootID of the running kernel: another one means that every address is gone.
+	// +optional
+	BootID string `json:"bootID,omitempty"`
+	// HealthPort on which the agent listens.
+	// +optional
+	HealthPort int32 `json:"healthPort,omitempty"`
+	// NodeAddresses are the host's own addresses with the subnets that they stand in.
+	// +optional
+	// +listType=atomic
+	NodeAddresses []NodeAddress `json:"nodeAddresses,omitempty"`
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// FailedAddress is an address that the agent could not bind or unbind.
+type FailedAddress struct {
+	Address string `json:"address"`
+	// Reason in CamelCase, such as AddressInUse or InterfaceFailed.
+	Reason string `json:"reason"`
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// NodeAddress is one address of the host itself.
+type NodeAddress struct {
+	// Interface that the address stands on.
+	Interface string `json:"interface"`
+	// Address with the prefix length of its subnet, as in 10.0.0.7/24.
+	Address string `json:"address"`
+	// Default is true when a default route of the address's family leaves through the interface.
+	// +optional
+	Default bool `json:"default,omitempty"`
+}
+
+// NodeAddressesList is a list of NodeAddresses.
+//
+// +kubebuilder:object:root=true
+type NodeAddressesList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NodeAddresses `json:"items"`
+}
+
+const (
+	// ConditionReady is True when the agent can do its work on this host; otherwise its message names what is in
+	// the way.
+	ConditionReady = "Ready"
+)

@@ -1,0 +1,169 @@
+// Package lb is the vocabulary of Mooring: the minimal view of a Service (Request), of a Node (Node) and
+// of what a Service holds (Lease), the annotation keys, and the reasons that a user reads.
+//
+// It holds values only. It imports nothing else of ours and no Kubernetes client, so that every decision made
+// over these values can be tested, fuzzed and simulated without a cluster.
+package lb
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// Family is an IP family by the name that the Kubernetes API gives it.
+type Family string
+
+const (
+	IPv4 Family = "IPv4"
+	IPv6 Family = "IPv6"
+)
+
+// FamilyOf returns the family of an unmapped address.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// FamilyPolicy says how many families a Service asks for (spec.ipFamilyPolicy).
+type FamilyPolicy string
+
+const (
+	SingleStack      FamilyPolicy = "SingleStack"
+	PreferDualStack  FamilyPolicy = "PreferDualStack"
+	RequireDualStack FamilyPolicy = "RequireDualStack"
+)
+
+// Protocol is a transport protocol by the name that the Kubernetes API gives it: TCP, UDP or SCTP.
+type Protocol string
+
+// Port is one port of a Service.
+type Port struct {
+	Name     string
+	Number   uint16
+	Protocol Protocol
+	NodePort uint16
+}
+
+func (p Port) String() string { return fmt.Sprintf("%d/%s", p.Number, p.Protocol) }
+
+// Ref names a Service. The UID tells a Service from its successor of the same name.
+type Ref struct {
+	Namespace string
+	Name      string
+	UID       string
+}
+
+func (r Ref) String() string { return r.Namespace + "/" + r.Name }
+
+// Request is the minimal view of a Service of type LoadBalancer: what it asks for and what decides whether it
+// may have it.
+type Request struct {
+	Ref
+	// Created breaks ties between claimants of one address: the older Service wins.
+	Created         time.Time
+	Labels          map[string]string
+	NamespaceLabels map[string]string
+	// Class is spec.loadBalancerClass, empty when the Service has none.
+	Class string
+
+	// Families are the families that the Service asks for, primary first (spec.ipFamilies).
+	Families     []Family
+	FamilyPolicy FamilyPolicy
+	Ports        []Port
+	// Local is true with externalTrafficPolicy Local: only nodes with an endpoint of the Service answer.
+	Local bool
+	// PodSelector is spec.selector in canonical form. Services with policy Local share an address only when
+	// it is equal.
+	PodSelector string
+
+	// Pool is the pool named by annotation, empty when none is.
+	Pool string
+	// Addresses, ExternalIPs and LoadBalancerIP are the three ways to ask for addresses, in this order of
+	// precedence. ExternalIPs counts only when at least one of them lies in a pool.
+	Addresses      []netip.Addr
+	ExternalIPs    []netip.Addr
+	LoadBalancerIP netip.Addr
+
+	SharingKey string
+	// NodeSelector narrows the nodes further than the pool does; nil selects all.
+	NodeSelector labels.Selector
+}
+
+// Lease is one address that a Service holds, and the pool that it was taken from.
+type Lease struct {
+	Addr netip.Addr
+	Pool string
+}
+
+func (l Lease) String() string { return fmt.Sprintf("%s (pool %s)", l.Addr, l.Pool) }
+
+// Refusal says why something that was asked for is not done. It is a value, not an error: nothing went wrong,
+// and the user who asked reads it on the object. The Message names the field, the value and the way out.
+type Refusal struct {
+	Reason  Reason
+	Message string
+}
+
+// Refuse makes a Refusal with a formatted message.
+func Refuse(reason Reason, format string, args ...any) *Refusal {
+	return &Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+func (r *Refusal) String() string { return string(r.Reason) + ": " + r.Message }
+
+// Reason is a condition and event reason: CamelCase, stable, part of what users and their alerts depend on.
+type Reason string
+
+const (
+	// ReasonBound says that every address of the Service is bound, announced and published.
+	ReasonBound Reason = "Bound"
+	// ReasonInvalidAnnotation says that an annotation does not parse.
+	ReasonInvalidAnnotation Reason = "InvalidAnnotation"
+	// ReasonNoPool says that no pool serves the Service without being asked by name or address.
+	ReasonNoPool Reason = "NoPool"
+	// ReasonPoolNotFound says that the pool named on the Service is not in the cloud-config.
+	ReasonPoolNotFound Reason = "PoolNotFound"
+	// ReasonPoolExhausted says that every pool that could serve the Service is in use completely.
+	ReasonPoolExhausted Reason = "PoolExhausted"
+	// ReasonPoolMissing says that an address is held from a pool that is not in the cloud-config any more.
+	ReasonPoolMissing Reason = "PoolMissing"
+	// ReasonAddressNotInPool says that an address asked for is in no pool, or not in the pool asked for.
+	ReasonAddressNotInPool Reason = "AddressNotInPool"
+	// ReasonAddressInUse says that an address asked for is held by another Service.
+	ReasonAddressInUse Reason = "AddressInUse"
+	// ReasonAddressQuarantined says that an address asked for may still be answered for by a node that is lost.
+	ReasonAddressQuarantined Reason = "AddressQuarantined"
+	// ReasonNotAllowed says that a pool does not serve this namespace or this Service.
+	ReasonNotAllowed Reason = "NotAllowed"
+	// ReasonFamilyMismatch says that an address asked for is of a family that the Service does not have.
+	ReasonFamilyMismatch Reason = "FamilyMismatch"
+	// ReasonFamilyUnavailable says that no pool has addresses of a family that the Service requires.
+	ReasonFamilyUnavailable Reason = "FamilyUnavailable"
+	// ReasonSharingConflict says that Services with one sharing key cannot share an address: equal ports, or
+	// policy Local with different selectors.
+	ReasonSharingConflict Reason = "SharingConflict"
+	// ReasonNoEligibleNode says that no node may carry the address.
+	ReasonNoEligibleNode Reason = "NoEligibleNode"
+	// ReasonWaitingForAgent says that an address is granted to a node whose agent has not bound it yet.
+	ReasonWaitingForAgent Reason = "WaitingForAgent"
+	// ReasonWaitingForAPI says that the decision could not be written to the API server yet.
+	ReasonWaitingForAPI Reason = "WaitingForAPI"
+	// ReasonReleasing says that an address is on its way back to its pool.
+	ReasonReleasing Reason = "Releasing"
+)
+
+// Usage counts one pool's addresses of one family.
+type Usage struct {
+	Pool   string
+	Family Family
+	// Size is the number of addresses, saturated at the largest uint64.
+	Size uint64
+	Used uint64
+	// Quarantined addresses are held by nobody and given to nobody.
+	Quarantined uint64
+}
