@@ -1,0 +1,305 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/metrics"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+// guardTime is how long a test waits for an outcome that must come.
+const guardTime = 30 * time.Second
+
+// fakeHost is a host's network in memory. It does what netif.Host does, and refuses what would break a rule.
+type fakeHost struct {
+	t      testing.TB
+	events chan netif.Event
+
+	mu        sync.Mutex
+	state     netif.State
+	reads     int
+	steps     []netif.Step
+	announced map[netip.Addr]int
+	refuse    map[netip.Addr]error // addresses that cannot be bound
+	broken    error                // Read fails with it
+}
+
+func newFakeHost(t testing.TB) *fakeHost {
+	return &fakeHost{
+		t:         t,
+		events:    make(chan netif.Event, 10000),
+		state:     stateWith(),
+		announced: map[netip.Addr]int{},
+		refuse:    map[netip.Addr]error{},
+	}
+}
+
+func stateWith(bound ...string) netif.State {
+	s := netif.State{
+		Links: map[string]netif.Link{
+			"lo":   {Index: 1, Name: "lo", Up: true, Running: true, Loopback: true},
+			"eth0": {Index: 2, Name: "eth0", Up: true, Running: true},
+			"pl0":  {Index: 3, Name: "pl0", Kind: "bridge", Up: true, Running: true, Ours: true},
+		},
+		Bound:   map[netif.Place]struct{}{},
+		Proxies: map[netif.Place]struct{}{},
+		Host: []netif.HostAddress{
+			{Interface: "lo", Prefix: netip.MustParsePrefix("127.0.0.1/8")},
+			{Interface: "eth0", Prefix: netip.MustParsePrefix("10.0.0.1/24")},
+			{Interface: "eth0", Prefix: netip.MustParsePrefix("fd00::1/64")},
+		},
+		Default4: []string{"eth0"},
+		Default6: []string{"eth0"},
+		Settings: map[string]netif.Settings{"eth0": {ARPAnnounce: 2, IPv6: true, Forwarding6: true, ProxyNDP: true}},
+		Guard:    netif.Guard{Intact: true, Exists: true, Addresses: map[netip.Addr]struct{}{}},
+	}
+	for _, b := range bound {
+		ip := netip.MustParseAddr(b)
+		s.Bound[netif.Place{Interface: "pl0", IP: ip}] = struct{}{}
+		s.Guard.Addresses[ip] = struct{}{}
+		if ip.Is6() {
+			s.Proxies[netif.Place{Interface: "eth0", IP: ip}] = struct{}{}
+		}
+	}
+	return s
+}
+
+func clone(s netif.State) netif.State {
+	c := s
+	c.Links = cloneMap(s.Links)
+	c.Bound, c.Proxies, c.Settings = cloneMap(s.Bound), cloneMap(s.Proxies), cloneMap(s.Settings)
+	c.Guard.Addresses = cloneMap(s.Guard.Addresses)
+	c.Host = slices.Clone(s.Host)
+	return c
+}
+
+func cloneMap[K comparable, V any](m map[K]V) map[K]V {
+	c := make(map[K]V, len(m))
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+func (h *fakeHost) Read(context.Context) (netif.State, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reads++
+	return clone(h.state), h.broken
+}
+
+func (h *fakeHost) Do(_ context.Context, step netif.Step) []netif.Failure {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.steps = append(h.steps, step)
+	var failures []netif.Failure
+	failed := map[netip.Addr]bool{}
+	for _, ip := range step.Addresses {
+		if err := h.refuse[ip]; err != nil && step.Kind == netif.Bind {
+			failures = append(failures, netif.Failure{IP: ip, Err: err})
+			failed[ip] = true
+		}
+	}
+	switch step.Kind {
+	case netif.CreateInterface:
+		h.state.Links[step.Interface] = netif.Link{Index: 100 + len(h.state.Links), Name: step.Interface, Kind: "bridge", Ours: true, Up: true, Running: true}
+	case netif.RemoveInterface:
+		delete(h.state.Links, step.Interface)
+	case netif.RemoveGuard:
+		h.state.Guard = netif.Guard{Addresses: map[netip.Addr]struct{}{}}
+	case netif.SetUp, netif.PrepareARP, netif.PrepareNDP:
+	default:
+		absorb(&h.state, step, failed)
+	}
+	return failures
+}
+
+func (h *fakeHost) Announce(_ string, ip netip.Addr) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.announced[ip]++
+	return nil
+}
+
+func (h *fakeHost) bound() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var list []string
+	for place := range h.state.Bound {
+		list = append(list, place.IP.String()+"@"+place.Interface)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (h *fakeHost) change(f func(*netif.State)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(&h.state)
+}
+
+func (h *fakeHost) counts() (reads, steps int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reads, len(h.steps)
+}
+
+func start(t testing.TB, host *fakeHost, api *apiServer) (*Agent, context.CancelFunc) {
+	t.Helper()
+	a := New(host, host.events, api.client(), NewMetrics(metrics.NewKubeRegistry().MustRegister), Options{
+		NodeName: "n1", BootID: "boot", HealthPort: 10269})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	stop := func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return a, stop
+}
+
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, guardTime, 5*time.Millisecond, what)
+}
+
+func (s *apiServer) acknowledged(uid types.UID, generation int64) func() bool {
+	return func() bool {
+		status := s.status("n1")
+		return status.ObjectUID == uid && status.ObservedGeneration == generation && len(status.Pending) == 0
+	}
+}
+
+func hold(ip string) v1alpha1.Address {
+	return v1alpha1.Address{Address: ip, Interface: "pl0", Pool: "office", State: v1alpha1.Hold, Term: 1}
+}
+
+func in(state v1alpha1.State, a v1alpha1.Address) v1alpha1.Address {
+	a.State = state
+	return a
+}
+
+// An address is granted, moved away and removed; each order is acknowledged once it is done, by one write.
+func TestAnOrderIsCarriedOutAndAcknowledged(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"), hold("fd00::10"))
+	start(t, host, api)
+	eventually(t, "grant acknowledged", api.acknowledged("u1", g))
+	assert.Equal(t, []string{"10.0.0.10@pl0", "fd00::10@pl0"}, host.bound())
+	status := api.status("n1")
+	assert.EqualValues(t, 2, status.Bound)
+	assert.Equal(t, "boot", status.BootID)
+	assert.EqualValues(t, 10269, status.HealthPort)
+	assert.Equal(t, []v1alpha1.NodeAddress{
+		{Interface: "eth0", Address: "10.0.0.1/24", Default: true},
+		{Interface: "eth0", Address: "fd00::1/64", Default: true},
+	}, status.NodeAddresses)
+	assert.Equal(t, 1, api.patchCount(), "one write acknowledges one generation")
+
+	g = api.put("n1", "u1", in(v1alpha1.Yield, hold("10.0.0.10")), in(v1alpha1.Release, hold("fd00::10")))
+	eventually(t, "yield and release acknowledged", api.acknowledged("u1", g))
+	assert.Equal(t, []string{"10.0.0.10@pl0"}, host.bound())
+	assert.Equal(t, 2, api.patchCount())
+
+	g = api.put("n1", "u1")
+	eventually(t, "removal acknowledged", api.acknowledged("u1", g))
+	assert.Empty(t, host.bound())
+	reads, _ := host.counts()
+	assert.Equal(t, 1, reads, "the agent's own changes do not make it read the host again")
+}
+
+// What cannot be asked orders nothing: the object is gone, or the API server refuses, or it is down.
+func TestNothingChangesWhenTheObjectCannotBeAskedFor(t *testing.T) {
+	for name, lose := range map[string]func(*apiServer){
+		"deleted":      func(s *apiServer) { s.remove("n1") },
+		"unauthorized": func(s *apiServer) { s.refuse(http.StatusUnauthorized) },
+		"forbidden":    func(s *apiServer) { s.refuse(http.StatusForbidden) },
+		"not found":    func(s *apiServer) { s.refuse(http.StatusNotFound) },
+		"unavailable":  func(s *apiServer) { s.refuse(http.StatusServiceUnavailable) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			api, host := newAPIServer(t), newFakeHost(t)
+			g := api.put("n1", "u1", hold("10.0.0.10"))
+			a, _ := start(t, host, api)
+			eventually(t, "acknowledged", api.acknowledged("u1", g))
+			lose(api)
+			eventually(t, "noticed", func() bool {
+				object, online := a.source.get()
+				return object == nil || !online
+			})
+			_, steps := host.counts()
+			host.change(func(s *netif.State) { delete(s.Guard.Addresses, netip.MustParseAddr("10.0.0.10")) })
+			reads, _ := host.counts()
+			host.events <- netif.Event{Kind: netif.LostEvent}
+			eventually(t, "read again", func() bool { r, _ := host.counts(); return r > reads })
+			_, now := host.counts()
+			assert.Equal(t, steps, now)
+			assert.Equal(t, []string{"10.0.0.10@pl0"}, host.bound())
+
+			api.refuse(0)
+			g = api.put("n1", "u2", hold("10.0.0.11"))
+			eventually(t, "the next order is carried out", api.acknowledged("u2", g))
+			assert.Equal(t, []string{"10.0.0.11@pl0"}, host.bound())
+		})
+	}
+}
+
+// An agent that starts while the API server is down keeps what an earlier one bound.
+func TestStartWithoutAnAPIServerKeepsEverything(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	host.state = stateWith("10.0.0.10", "10.0.0.11")
+	api.refuse(http.StatusServiceUnavailable)
+	a, _ := start(t, host, api)
+	eventually(t, "read", func() bool { r, _ := host.counts(); return r > 0 })
+	assert.NoError(t, a.Alive(time.Now()))
+	assert.Error(t, a.Ready())
+	g := api.put("n1", "u1", hold("10.0.0.11"))
+	_, steps := host.counts()
+	assert.Zero(t, steps)
+	api.refuse(0)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	assert.Equal(t, []string{"10.0.0.11@pl0"}, host.bound(), "what the object does not name any more is removed")
+	assert.NoError(t, a.Ready())
+}
+
+// An address that cannot be bound is reported, the others work, and it is tried again.
+func TestATroubleIsReportedAndMended(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	host.refuse[netip.MustParseAddr("10.0.0.10")] = errors.New("no")
+	g := api.put("n1", "u1", hold("10.0.0.10"), hold("10.0.0.11"), hold("10.0.0.1"))
+	start(t, host, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	status := api.status("n1")
+	require.Len(t, status.Failed, 2)
+	assert.Equal(t, "10.0.0.1", status.Failed[0].Address)
+	assert.Equal(t, ReasonAddressInUse, status.Failed[0].Reason)
+	assert.Equal(t, "10.0.0.10", status.Failed[1].Address)
+	assert.Equal(t, ReasonBindFailed, status.Failed[1].Reason)
+	assert.Equal(t, []string{"10.0.0.11@pl0"}, host.bound())
+	host.mu.Lock()
+	delete(host.refuse, netip.MustParseAddr("10.0.0.10"))
+	host.mu.Unlock()
+	eventually(t, "mended", func() bool { return len(api.status("n1").Failed) == 1 })
+}
+
+// Addresses that somebody removed come back, and are announced again.
+func TestARemovedAddressComesBack(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	ip := netip.MustParseAddr("10.0.0.10")
+	g := api.put("n1", "u1", hold("10.0.0.10"))
+	start(t, host, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	host.change(func(s *netif.State) { clear(s.Bound) })
+	host.events <- netif.Event{Kind: netif.AddressEvent, Index: 3, IP: ip, Ours: true, Gone: true}
+	eventually(t, "back", func() bool { return len(host.bound()) == 1 })
+}

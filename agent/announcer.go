@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"container/heap"
+	"net/netip"
+	"time"
+)
+
+const (
+	// chaseInterval is how often an address is announced while its predecessor may still answer for it.
+	chaseInterval = time.Second
+	// announceRate and announceBurst keep 500 addresses that arrive at once from flooding the segment.
+	announceRate  = 1000
+	announceBurst = 100
+)
+
+// announceGaps are the pauses after the first, second, ... announcement of an address: some switches suppress the
+// first one, and a neighbour may miss any.
+var announceGaps = []time.Duration{time.Second, time.Second, 2 * time.Second, 4 * time.Second}
+
+// announcer knows which address is announced next. It does not look at a clock and sends nothing.
+type announcer struct {
+	series map[netip.Addr]*series
+	queue  seriesQueue
+}
+
+// series is what is left to announce of one address.
+type series struct {
+	ip     netip.Addr
+	uplink string
+	chased bool
+	sent   int
+	due    time.Time
+	at     int // position in the queue, -1 when nothing is left
+}
+
+func newAnnouncer() *announcer { return &announcer{series: map[netip.Addr]*series{}} }
+
+// hold asks for announcements of an address that is bound now. Asking again changes nothing.
+func (a *announcer) hold(now time.Time, ip netip.Addr, uplink string, chased bool) {
+	s := a.series[ip]
+	if s == nil {
+		s = &series{ip: ip, at: -1}
+		a.series[ip] = s
+	} else if s.uplink == uplink && (s.chased || !chased) {
+		s.chased = chased
+		return
+	}
+	s.uplink, s.chased = uplink, chased
+	a.begin(now, s)
+}
+
+// restart announces an address from the beginning, when it was lost and is bound again or its uplink came up.
+func (a *announcer) restart(now time.Time, ip netip.Addr) {
+	if s := a.series[ip]; s != nil {
+		a.begin(now, s)
+	}
+}
+
+func (a *announcer) begin(now time.Time, s *series) {
+	s.sent, s.due = 0, now
+	if s.at < 0 {
+		heap.Push(&a.queue, s)
+	} else {
+		heap.Fix(&a.queue, s.at)
+	}
+}
+
+// drop ends the announcements of an address.
+func (a *announcer) drop(ip netip.Addr) {
+	s := a.series[ip]
+	if s == nil {
+		return
+	}
+	if s.at >= 0 {
+		heap.Remove(&a.queue, s.at)
+	}
+	delete(a.series, ip)
+}
+
+// next returns what is due, or when something will be; ok is false when nothing is left.
+func (a *announcer) next(now time.Time) (s *series, wait time.Duration, ok bool) {
+	if len(a.queue) == 0 {
+		return nil, 0, false
+	}
+	first := a.queue[0]
+	if wait := first.due.Sub(now); wait > 0 {
+		return nil, wait, true
+	}
+	return first, 0, true
+}
+
+// done says that a due announcement left, or that it could not and is tried again.
+func (a *announcer) done(now time.Time, s *series, err error) {
+	switch {
+	case err != nil:
+		s.due = now.Add(chaseInterval)
+	case s.sent < len(announceGaps) && !s.chased:
+		s.due = now.Add(announceGaps[s.sent])
+		s.sent++
+	case s.chased:
+		s.due = now.Add(chaseInterval)
+		s.sent = min(s.sent+1, len(announceGaps))
+	default:
+		s.sent++
+		heap.Remove(&a.queue, s.at)
+		return
+	}
+	heap.Fix(&a.queue, s.at)
+}
+
+// announced says whether the segment was told of the address.
+func (a *announcer) announced(ip netip.Addr) bool {
+	s := a.series[ip]
+	return s != nil && s.sent > 0
+}
+
+// seriesQueue is a heap by time, then by address.
+type seriesQueue []*series
+
+func (q seriesQueue) Len() int { return len(q) }
+
+func (q seriesQueue) Less(i, j int) bool {
+	if c := q[i].due.Compare(q[j].due); c != 0 {
+		return c < 0
+	}
+	return q[i].ip.Less(q[j].ip)
+}
+
+func (q seriesQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].at, q[j].at = i, j
+}
+
+// Push and Pop are for container/heap.
+func (q *seriesQueue) Push(x any) {
+	s := x.(*series)
+	s.at = len(*q)
+	*q = append(*q, s)
+}
+
+// Pop is for container/heap.
+func (q *seriesQueue) Pop() any {
+	old := *q
+	s := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	s.at = -1
+	return s
+}

@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+// interfaceNone says that somebody else binds the address.
+const interfaceNone = "none"
+
+// want is what is asked for one address.
+type want struct {
+	ip      netip.Addr
+	ifname  string
+	uplink  string // as asked for; empty: to be found
+	state   v1alpha1.State
+	guarded bool
+	chased  bool // a predecessor may still answer for it
+}
+
+// desired is one generation of one object.
+type desired struct {
+	uid        types.UID
+	generation int64
+	wants      map[netip.Addr]want
+	invalid    []v1alpha1.FailedAddress
+}
+
+// read turns the object into wants. Of two entries for one address, Hold beats Yield beats Release.
+func read(object *v1alpha1.NodeAddresses) desired {
+	d := desired{
+		uid:        object.UID,
+		generation: object.Generation,
+		wants:      make(map[netip.Addr]want, len(object.Spec.Addresses)),
+	}
+	for _, entry := range object.Spec.Addresses {
+		ip, err := netip.ParseAddr(entry.Address)
+		if err != nil || ip.Zone() != "" {
+			d.invalid = append(d.invalid, v1alpha1.FailedAddress{Address: entry.Address, Reason: ReasonInvalidAddress,
+				Message: "spec.addresses: " + entry.Address + " is not an IP address without prefix length and zone"})
+			continue
+		}
+		ip = ip.Unmap()
+		if other, ok := d.wants[ip]; ok && rank(other.state) >= rank(entry.State) {
+			continue
+		}
+		d.wants[ip] = want{
+			ip:      ip,
+			ifname:  entry.Interface,
+			uplink:  entry.Uplink,
+			state:   entry.State,
+			guarded: !entry.Unguarded,
+			chased:  entry.Predecessor != "",
+		}
+	}
+	return d
+}
+
+func rank(s v1alpha1.State) int {
+	switch s {
+	case v1alpha1.Hold:
+		return 2
+	case v1alpha1.Yield:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// sortedWants returns the wants by address.
+func sortedWants(wants map[netip.Addr]want) []want {
+	return slices.SortedFunc(maps.Values(wants), func(a, b want) int { return a.ip.Compare(b.ip) })
+}
+
+// uplinkFor finds the interface on which an address is announced: the one whose subnet holds it, the narrowest first,
+// else that of the default route. It is empty when there is neither, as for an address that is routed to the host.
+func uplinkFor(ip netip.Addr, have *netif.State) string {
+	best, bits := "", -1
+	for _, a := range have.Host {
+		link := have.Links[a.Interface]
+		if a.Prefix.IsSingleIP() || !a.Prefix.Contains(ip) || link.Loopback || a.Interface == netif.IPVSInterface {
+			continue
+		}
+		if a.Prefix.Bits() > bits || a.Prefix.Bits() == bits && cmp.Less(a.Interface, best) {
+			best, bits = a.Interface, a.Prefix.Bits()
+		}
+	}
+	if best != "" {
+		return best
+	}
+	routes := have.Default4
+	if ip.Is6() {
+		routes = have.Default6
+	}
+	if len(routes) > 0 {
+		return routes[0]
+	}
+	return ""
+}
+
+// resolve fills in every want's uplink.
+func resolve(wants map[netip.Addr]want, have *netif.State) map[netip.Addr]want {
+	resolved := make(map[netip.Addr]want, len(wants))
+	for ip, w := range wants {
+		if w.uplink == "" {
+			w.uplink = uplinkFor(ip, have)
+		}
+		resolved[ip] = w
+	}
+	return resolved
+}

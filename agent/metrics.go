@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"k8s.io/component-base/metrics"
+
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+// Metrics of an agent.
+type Metrics struct {
+	bound, failed             *metrics.Gauge
+	applySeconds              *metrics.Histogram
+	steps, announcements      *metrics.CounterVec
+	statusWrites              *metrics.CounterVec
+	watchRestarts, readErrors *metrics.Counter
+}
+
+// NewMetrics makes the agent's metrics and hands them to register.
+func NewMetrics(register func(...metrics.Registerable)) *Metrics {
+	const namespace = "mooring_agent"
+	gauge := func(name, help string) *metrics.Gauge {
+		return metrics.NewGauge(&metrics.GaugeOpts{Namespace: namespace, Name: name, Help: help, StabilityLevel: metrics.ALPHA})
+	}
+	counter := func(name, help string) *metrics.Counter {
+		return metrics.NewCounter(&metrics.CounterOpts{Namespace: namespace, Name: name, Help: help, StabilityLevel: metrics.ALPHA})
+	}
+	vec := func(name, help string, labels ...string) *metrics.CounterVec {
+		return metrics.NewCounterVec(&metrics.CounterOpts{Namespace: namespace, Name: name, Help: help,
+			StabilityLevel: metrics.ALPHA}, labels)
+	}
+	m := &Metrics{
+		bound:  gauge("bound_addresses", "Addresses of Mooring that are bound on this host."),
+		failed: gauge("failed_addresses", "Addresses that could not be bound or unbound at the last attempt."),
+		applySeconds: metrics.NewHistogram(&metrics.HistogramOpts{Namespace: namespace, Name: "apply_seconds",
+			Help: "How long it took to make the host match the object.", StabilityLevel: metrics.ALPHA,
+			Buckets: metrics.ExponentialBuckets(0.0005, 2, 14)}),
+		steps:         vec("steps_total", "Steps carried out on the host, by kind and result (ok, error).", "kind", "result"),
+		announcements: vec("announcements_total", "Announcements of an address on its uplink, by result (ok, error).", "result"),
+		statusWrites:  vec("status_writes_total", "Writes of the object's status, by result (ok, error).", "result"),
+		watchRestarts: counter("watch_restarts_total", "How often a watch of the host's network began, the first time included."),
+		readErrors:    counter("read_errors_total", "How often the host's network could not be read."),
+	}
+	register(m.bound, m.failed, m.applySeconds, m.steps, m.announcements, m.statusWrites, m.watchRestarts, m.readErrors)
+	return m
+}
+
+func result(ok bool) string {
+	if ok {
+		return "ok"
+	}
+	return "error"
+}
+
+func (m *Metrics) step(kind netif.Kind, ok bool) {
+	m.steps.WithLabelValues(string(kind), result(ok)).Inc()
+}
+
+func (m *Metrics) announced(ok bool) { m.announcements.WithLabelValues(result(ok)).Inc() }
+
+func (m *Metrics) reported(ok bool) { m.statusWrites.WithLabelValues(result(ok)).Inc() }

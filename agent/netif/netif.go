@@ -1,0 +1,207 @@
+// Package netif is the host's network as the agent sees it and changes it: addresses, the interfaces that carry
+// them, proxy-NDP entries, the guard table and announcements on the wire. It is the only package that speaks
+// netlink, nftables or raw sockets, and it works on Linux only.
+//
+// It decides nothing. Which address belongs here is the agent's business; this package reads the kernel's state,
+// carries out one step at a time, and touches only what carries Mooring's mark.
+//
+// # How things are marked
+//
+//   - Every address is added with IFA_PROTO = Protocol, which kernels from 5.18 on store. An IPv4 address also gets
+//     the label "<interface>:moor" where that fits into 15 bytes. An older kernel forgets the protocol: there an IPv6
+//     address counts as ours when it is a /128, nodad, noprefixroute and deprecated, and stands on an interface that
+//     we created.
+//   - An interface that we created carries the alias "mooring".
+//   - A proxy-NDP entry carries NDA_PROTOCOL = Protocol.
+//   - The guard is the nftables table "inet mooring".
+package netif
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+const (
+	// Protocol marks addresses (IFA_PROTO) and proxy-NDP entries (NDA_PROTOCOL) as Mooring's. The kernel itself
+	// uses 0 to 3, and no entry of iproute2's rt_addrprotos is near it.
+	Protocol = 109
+	// Alias marks an interface that Mooring created.
+	Alias = "mooring"
+	// labelSuffix makes an IPv4 address label out of the interface's name.
+	labelSuffix = ":moor"
+	// GuardTable is the name of the nftables table (family inet).
+	GuardTable = "mooring"
+	// IPVSInterface exists where kube-proxy runs in IPVS mode; it holds every virtual IP of the cluster.
+	IPVSInterface = "kube-ipvs0"
+)
+
+var (
+	// ErrNoInterface says that the interface of a step does not exist.
+	ErrNoInterface = errors.New("interface does not exist")
+	// ErrInterrupted says that the kernel's tables changed during each of several attempts to read them.
+	ErrInterrupted = errors.New("the kernel's tables kept changing while they were read")
+)
+
+// Place is an address on an interface.
+type Place struct {
+	Interface string
+	IP        netip.Addr
+}
+
+// Link is one network interface.
+type Link struct {
+	Index int
+	Name  string
+	// Kind of a virtual interface, such as bridge or veth; empty for a physical one.
+	Kind string
+	// Master is the index of the bridge or bond that the interface belongs to, or 0.
+	Master       int
+	HardwareAddr net.HardwareAddr
+	MTU          int
+	// Up is true when the interface is administratively up, Running when it also has a carrier.
+	Up, Running bool
+	Loopback    bool
+	// Ours is true when Mooring created the interface.
+	Ours bool
+}
+
+// HostAddress is an address that Mooring did not add.
+type HostAddress struct {
+	Interface string
+	Prefix    netip.Prefix
+	// Passing is true for an address that a node should not be known by: temporary, deprecated or not usable.
+	Passing bool
+}
+
+// Settings are the kernel settings of one interface that decide whether virtual addresses work there. IPv4
+// values are those in effect, which is the higher one of "all" and the interface's own.
+type Settings struct {
+	ARPIgnore, ARPAnnounce, RPFilter int
+	// IPv6 is false when the interface has no IPv6.
+	IPv6                  bool
+	Forwarding6, ProxyNDP bool
+	AcceptRA, ProxyDelay6 int
+}
+
+// ProxyReady is true when proxy-NDP entries on the interface are answered for, and at once.
+func (s Settings) ProxyReady() bool {
+	return s.IPv6 && s.Forwarding6 && s.ProxyNDP && s.ProxyDelay6 == 0
+}
+
+// Guard is what the guard table looks like.
+type Guard struct {
+	// Intact is true when table, sets, chain and rules are there as we make them.
+	Intact bool
+	// Exists is true when there is a table of this name, intact or not.
+	Exists    bool
+	Addresses map[netip.Addr]struct{}
+}
+
+// State is everything that the agent needs to know of the host, from one reading.
+type State struct {
+	Links map[string]Link
+	// Bound are the addresses that carry our mark.
+	Bound map[Place]struct{}
+	// Host are all the others, loopback and link-local included.
+	Host []HostAddress
+	// Proxies are our proxy-NDP entries; Interface is the uplink.
+	Proxies map[Place]struct{}
+	// Default4 and Default6 are the interfaces through which a default route leaves, best metric first.
+	Default4, Default6 []string
+	Settings           map[string]Settings
+	Guard              Guard
+}
+
+// Kind of a Step.
+type Kind string
+
+// Kinds of steps. Each is idempotent: what is there already, or gone already, is success.
+const (
+	CreateInterface Kind = "create-interface" // a bridge without ports, marked ours, up
+	SetUp           Kind = "set-up"           // bring the interface up
+	PrepareARP      Kind = "prepare-arp"      // arp_announce=2 on the uplink
+	PrepareNDP      Kind = "prepare-ndp"      // the settings that proxy-NDP needs on the uplink
+	BuildGuard      Kind = "build-guard"      // make the guard table anew, covering exactly Addresses
+	Cover           Kind = "guard"            // add Addresses to the guard
+	Uncover         Kind = "unguard"          // remove Addresses from the guard
+	Bind            Kind = "bind"
+	Unbind          Kind = "unbind"
+	AddProxy        Kind = "add-proxy" // proxy-NDP entries; Interface is the uplink
+	RemoveProxy     Kind = "remove-proxy"
+	RemoveInterface Kind = "remove-interface" // only one that we created and that is empty
+	RemoveGuard     Kind = "remove-guard"
+)
+
+// Step is one labelled change of the host.
+type Step struct {
+	Kind      Kind
+	Interface string
+	Addresses []netip.Addr
+}
+
+// String is the label of the step, short enough for a log line.
+func (s Step) String() string {
+	const shown = 3
+	var b strings.Builder
+	b.WriteString(string(s.Kind))
+	for i, ip := range s.Addresses {
+		if i == shown {
+			fmt.Fprintf(&b, " and %d more", len(s.Addresses)-shown)
+			break
+		}
+		b.WriteString(" ")
+		b.WriteString(ip.String())
+	}
+	if s.Interface != "" {
+		b.WriteString(" on ")
+		b.WriteString(s.Interface)
+	}
+	return b.String()
+}
+
+// Failure is why a step, or one address of it, could not be done. The zero IP means the whole step.
+type Failure struct {
+	IP  netip.Addr
+	Err error
+}
+
+// EventKind says what changed on the host.
+type EventKind string
+
+// Kinds of events.
+const (
+	AddressEvent EventKind = "address"
+	LinkEvent    EventKind = "link"
+	RouteEvent   EventKind = "route" // a default route
+	GuardEvent   EventKind = "guard"
+	// LostEvent says that changes may have been missed: the watch began anew.
+	LostEvent EventKind = "lost"
+)
+
+// Event is a change that the kernel told of.
+type Event struct {
+	Kind EventKind
+	// Interface of a link event.
+	Interface string
+	// Index of the interface and IP of an address event.
+	Index int
+	IP    netip.Addr
+	// Ours is true when the address or interface carries our mark.
+	Ours bool
+	// Gone is true when the address or interface was removed.
+	Gone bool
+	// Up and Running of a link event, as in Link.
+	Up, Running bool
+}
+
+// Label returns the IPv4 address label for an interface, or "" when it does not fit.
+func Label(ifname string) string {
+	const ifnamsiz = 16 // with the closing zero byte
+	if len(ifname)+len(labelSuffix) >= ifnamsiz {
+		return ""
+	}
+	return ifname + labelSuffix
+}

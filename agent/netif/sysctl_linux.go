@@ -1,0 +1,147 @@
+package netif
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// procSys is where the kernel shows its settings. Those below net/ are the ones of the calling process's network
+// namespace.
+const procSys = "/proc/sys"
+
+// devconfARPAnnounce is IPV4_DEVCONF_ARP_ANNOUNCE of linux/ip.h.
+const devconfARPAnnounce = 18
+
+func sysctlPath(parts ...string) string {
+	return filepath.Join(append([]string{procSys, "net"}, parts...)...)
+}
+
+func readSysctl(parts ...string) (int, error) {
+	raw, err := os.ReadFile(sysctlPath(parts...))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(raw)))
+}
+
+func writeSysctl(value int, parts ...string) error {
+	name := "net." + strings.Join(parts, ".")
+	if err := os.WriteFile(sysctlPath(parts...), []byte(strconv.Itoa(value)), 0o644); err != nil {
+		return fmt.Errorf("set %s=%d (set it on the host, for example in /etc/sysctl.d): %w", name, value, err)
+	}
+	return nil
+}
+
+// settings reads what decides whether virtual addresses work behind an uplink.
+func settings(ifname string) (Settings, error) {
+	var s Settings
+	for _, v := range []struct {
+		into *int
+		name string
+	}{{&s.ARPIgnore, "arp_ignore"}, {&s.ARPAnnounce, "arp_announce"}, {&s.RPFilter, "rp_filter"}} {
+		all, err := readSysctl("ipv4", "conf", "all", v.name)
+		if err != nil {
+			return s, err
+		}
+		own, err := readSysctl("ipv4", "conf", ifname, v.name)
+		if err != nil {
+			return s, err
+		}
+		*v.into = max(all, own)
+	}
+	forwarding, err := readSysctl("ipv6", "conf", ifname, "forwarding")
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil // IPv6 is not in this kernel, or off for the interface
+	}
+	if err != nil {
+		return s, err
+	}
+	proxy, err := readSysctl("ipv6", "conf", ifname, "proxy_ndp")
+	if err != nil {
+		return s, err
+	}
+	proxyAll, err := readSysctl("ipv6", "conf", "all", "proxy_ndp")
+	if err != nil {
+		return s, err
+	}
+	disabled, err := readSysctl("ipv6", "conf", ifname, "disable_ipv6")
+	if err != nil {
+		return s, err
+	}
+	if s.AcceptRA, err = readSysctl("ipv6", "conf", ifname, "accept_ra"); err != nil {
+		return s, err
+	}
+	if s.ProxyDelay6, err = readSysctl("ipv6", "neigh", ifname, "proxy_delay"); err != nil {
+		return s, err
+	}
+	s.IPv6 = disabled == 0
+	s.Forwarding6 = forwarding != 0
+	s.ProxyNDP = max(proxy, proxyAll) != 0
+	return s, nil
+}
+
+// prepareNDP makes an uplink answer neighbour solicitations for the proxy-NDP entries on it, at once. Forwarding on an
+// interface makes it ignore router advertisements unless accept_ra is 2: a host that learned its default route from
+// one would lose it, so accept_ra goes first.
+func prepareNDP(ifname string) error {
+	have, err := settings(ifname)
+	if err != nil {
+		return fmt.Errorf("read the settings of %s: %w", ifname, err)
+	}
+	if !have.IPv6 {
+		return fmt.Errorf("IPv6 is off on uplink %s: set net.ipv6.conf.%s.disable_ipv6=0", ifname, ifname)
+	}
+	if !have.Forwarding6 {
+		if have.AcceptRA == 1 {
+			if err := writeSysctl(2, "ipv6", "conf", ifname, "accept_ra"); err != nil {
+				return err
+			}
+		}
+		if err := writeSysctl(1, "ipv6", "conf", ifname, "forwarding"); err != nil {
+			return err
+		}
+	}
+	if !have.ProxyNDP {
+		if err := writeSysctl(1, "ipv6", "conf", ifname, "proxy_ndp"); err != nil {
+			return err
+		}
+	}
+	if have.ProxyDelay6 != 0 {
+		return writeSysctl(0, "ipv6", "neigh", ifname, "proxy_delay")
+	}
+	return nil
+}
+
+// prepareARP makes the host ask for its neighbours with its own address: with a virtual one as sender it would pull
+// traffic back after the address has moved. The request goes over netlink, which needs no writable /proc/sys.
+func (r *rtnl) prepareARP(index int) error {
+	body, err := linkRequest(index, 0, 0, func(e *netlink.AttributeEncoder) {
+		e.Nested(unix.IFLA_AF_SPEC, func(families *netlink.AttributeEncoder) error {
+			families.Nested(unix.AF_INET, func(inet *netlink.AttributeEncoder) error {
+				inet.Nested(unix.IFLA_INET_CONF, func(conf *netlink.AttributeEncoder) error {
+					value := make([]byte, 4)
+					binary.NativeEndian.PutUint32(value, 2)
+					conf.Bytes(devconfARPAnnounce, value)
+					return nil
+				})
+				return nil
+			})
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.do(unix.RTM_SETLINK, 0, body); err != nil {
+		return fmt.Errorf("set arp_announce=2: %w", err)
+	}
+	return nil
+}

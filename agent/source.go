@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+)
+
+// source is the node's object as the API server tells it. A reflector keeps it; there is one object, so a store with
+// an index is not needed, and what is "cannot ask" is decided here.
+type source struct {
+	reflector *cache.Reflector
+	changed   chan struct{}
+
+	mu     sync.Mutex
+	object *v1alpha1.NodeAddresses // nil: there is none, or it was never read
+	listed bool
+	online bool
+}
+
+func newSource(client *v1alpha1.Client, nodeName string) *source {
+	s := &source{changed: make(chan struct{}, 1)}
+	inner := v1alpha1.NewListWatch(client, func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, nodeName).String()
+	})
+	listWatch := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := inner.ListWithContext(ctx, o)
+			s.asked(err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			w, err := inner.WatchWithContext(ctx, o)
+			s.asked(err)
+			return w, err
+		},
+	}
+	s.reflector = cache.NewReflectorWithOptions(listWatch, &v1alpha1.NodeAddresses{}, s, cache.ReflectorOptions{
+		Name: "nodeaddresses/" + nodeName,
+		// An agent asks for one object: it need not wait half a minute for an API server that is back.
+		Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Cap: 5 * time.Second, Steps: 25, Factor: 1.6, Jitter: 0.5},
+	})
+	return s
+}
+
+func (s *source) run(ctx context.Context) { s.reflector.RunWithContext(ctx) }
+
+// asked notes whether the API server answered.
+func (s *source) asked(err error) {
+	s.mu.Lock()
+	was := s.online
+	s.online = err == nil
+	s.mu.Unlock()
+	if was != (err == nil) {
+		s.wake()
+	}
+}
+
+func (s *source) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// get returns the object, or nil when there is none, and whether the API server can be asked.
+func (s *source) get() (*v1alpha1.NodeAddresses, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.object, s.online
+}
+
+// synced says whether the API server has answered once.
+func (s *source) synced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed
+}
+
+func (s *source) set(object *v1alpha1.NodeAddresses) error {
+	s.mu.Lock()
+	s.object, s.listed = object, true
+	s.mu.Unlock()
+	s.wake()
+	return nil
+}
+
+// Add, Update, Delete, Replace and Resync make the source the reflector's store.
+func (s *source) Add(object any) error { return s.set(object.(*v1alpha1.NodeAddresses)) }
+
+// Update is for the reflector.
+func (s *source) Update(object any) error { return s.Add(object) }
+
+// Delete is for the reflector.
+func (s *source) Delete(any) error { return s.set(nil) }
+
+// Replace is for the reflector.
+func (s *source) Replace(list []any, _ string) error {
+	if len(list) == 0 {
+		return s.set(nil)
+	}
+	return s.Add(list[0])
+}
+
+// Resync is for the reflector.
+func (s *source) Resync() error { return nil }

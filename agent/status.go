@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+// Reasons of the Ready condition.
+const (
+	// ReasonReady: virtual addresses work on this host.
+	ReasonReady = "Ready"
+	// ReasonKubeProxyIPVS: kube-proxy runs in IPVS mode, where every node holds every virtual IP.
+	ReasonKubeProxyIPVS = "KubeProxyIPVS"
+)
+
+// tell offers the status to the reporter. It holds an acknowledgement back for a moment while first announcements are
+// paced, so that a generation is acknowledged by one write; later is true when it is to be called again at that time.
+func (a *Agent) tell(now time.Time) (at time.Time, later bool) {
+	status := a.status()
+	if len(status.Pending) > 0 && a.pacing() {
+		if a.heldBack.IsZero() {
+			a.heldBack = now
+		}
+		if until := a.heldBack.Add(reportDelay); now.Before(until) {
+			return until, true
+		}
+	}
+	a.heldBack = time.Time{}
+	a.report.offer(status)
+	return time.Time{}, false
+}
+
+// pacing says that announcements wait for nothing but their turn.
+func (a *Agent) pacing() bool {
+	return len(a.announcer.queue) > 0 && a.announcer.queue[0].sent == 0
+}
+
+// status is what there is to report now.
+func (a *Agent) status() v1alpha1.NodeAddressesStatus {
+	status := v1alpha1.NodeAddressesStatus{
+		ObjectUID:          a.applied.uid,
+		ObservedGeneration: a.applied.generation,
+		Bound:              int32(len(a.have.Bound)),
+		BootID:             a.options.BootID,
+		HealthPort:         a.options.HealthPort,
+		NodeAddresses:      nodeAddresses(&a.have),
+		Conditions:         []metav1.Condition{ready(resolve(a.applied.wants, &a.have), &a.have)},
+		Failed:             slices.Clone(a.applied.invalid),
+	}
+	for _, ip := range slices.SortedFunc(maps.Keys(a.failed), netip.Addr.Compare) {
+		status.Failed = append(status.Failed, v1alpha1.FailedAddress{
+			Address: ip.String(), Reason: a.failed[ip].reason, Message: a.failed[ip].message})
+	}
+	for _, w := range sortedWants(resolve(a.applied.wants, &a.have)) {
+		if _, failed := a.failed[w.ip]; !failed && a.pending(w) {
+			status.Pending = append(status.Pending, w.ip.String())
+		}
+	}
+	return status
+}
+
+func (a *Agent) pending(w want) bool {
+	if w.ifname == interfaceNone {
+		return false
+	}
+	_, bound := a.have.Bound[netif.Place{Interface: w.ifname, IP: w.ip}]
+	switch w.state {
+	case v1alpha1.Hold:
+		return !bound || w.uplink != "" && !a.announcer.announced(w.ip)
+	case v1alpha1.Yield:
+		return false
+	default:
+		return bound
+	}
+}
+
+// nodeAddresses are the host's own addresses that others can reach it by. An interface with a default route always
+// counts. Of the others those do not that belong to the pod network or to the node itself: tunnels, dummies, bridges
+// that carry nothing but pods, and single addresses.
+func nodeAddresses(have *netif.State) []v1alpha1.NodeAddress {
+	ports := map[int][]netif.Link{}
+	for _, link := range have.Links {
+		ports[link.Master] = append(ports[link.Master], link)
+	}
+	var list []v1alpha1.NodeAddress
+	for _, h := range have.Host {
+		ip := h.Prefix.Addr()
+		link := have.Links[h.Interface]
+		if !ip.IsGlobalUnicast() || h.Passing || link.Loopback {
+			continue
+		}
+		default4, default6 := slices.Contains(have.Default4, link.Name), slices.Contains(have.Default6, link.Name)
+		if !default4 && !default6 && (h.Prefix.IsSingleIP() || inward(link, ports[link.Index])) {
+			continue
+		}
+		list = append(list, v1alpha1.NodeAddress{
+			Interface: h.Interface,
+			Address:   h.Prefix.String(),
+			Default:   ip.Is4() && default4 || ip.Is6() && default6,
+		})
+	}
+	slices.SortFunc(list, func(x, y v1alpha1.NodeAddress) int {
+		return strings.Compare(x.Interface+" "+x.Address, y.Interface+" "+y.Address)
+	})
+	return list
+}
+
+func inward(link netif.Link, ports []netif.Link) bool {
+	switch link.Kind {
+	case "dummy", "vxlan", "geneve", "ipip", "sit", "gre", "ip6tnl", "ip6gre", "tun", "vrf", "nlmon", "ifb":
+		return true
+	case "bridge":
+		return !slices.ContainsFunc(ports, func(p netif.Link) bool { return p.Kind != "veth" && p.Kind != "tun" })
+	default:
+		return false
+	}
+}
+
+// ready judges whether virtual addresses work on this host; what only harms in some layouts is named in the message of
+// a True condition.
+func ready(wants map[netip.Addr]want, have *netif.State) metav1.Condition {
+	condition := func(status metav1.ConditionStatus, reason, message string) metav1.Condition {
+		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message}
+	}
+	if _, ok := have.Links[netif.IPVSInterface]; ok {
+		return condition(metav1.ConditionFalse, ReasonKubeProxyIPVS, "interface "+netif.IPVSInterface+" exists: kube-proxy "+
+			"in IPVS mode binds every virtual IP on every node; run it with mode nftables or iptables (and delete "+
+			netif.IPVSInterface+")")
+	}
+	uplinks, own := map[string]bool{}, map[string]bool{}
+	for _, name := range have.Default4[:min(1, len(have.Default4))] {
+		uplinks[name] = true
+	}
+	for _, w := range wants {
+		if w.state != v1alpha1.Hold || w.ifname == interfaceNone || w.uplink == "" || !w.ip.Is4() {
+			continue
+		}
+		if w.ifname == w.uplink {
+			own[w.uplink] = true
+		} else {
+			uplinks[w.uplink] = true
+		}
+	}
+	var silent, notes []string
+	for _, name := range slices.Sorted(maps.Keys(uplinks)) {
+		s, known := have.Settings[name]
+		if !known {
+			continue
+		}
+		// 3 keeps silent only about addresses of scope host, which ours are not.
+		if s.ARPIgnore != 0 && s.ARPIgnore != 3 && !own[name] {
+			silent = append(silent, fmt.Sprintf("arp_ignore=%d on %s keeps the host silent about addresses of other "+
+				"interfaces: set net.ipv4.conf.all.arp_ignore=0 and net.ipv4.conf.%s.arp_ignore=0", s.ARPIgnore, name, name))
+		}
+		if s.RPFilter == 1 && (len(have.Default4) == 0 || have.Default4[0] != name) {
+			notes = append(notes, fmt.Sprintf("rp_filter=1 on %s drops clients whose way back is another interface: "+
+				"set net.ipv4.conf.%s.rp_filter=2", name, name))
+		}
+		if s.ARPAnnounce < 2 && len(wants) > 0 {
+			notes = append(notes, fmt.Sprintf("arp_announce=%d on %s lets the host ask for neighbours with a virtual address: "+
+				"set net.ipv4.conf.%s.arp_announce=2", s.ARPAnnounce, name, name))
+		}
+	}
+	if len(silent) > 0 {
+		return condition(metav1.ConditionFalse, ReasonKernelSettings, strings.Join(append(silent, notes...), "; "))
+	}
+	return condition(metav1.ConditionTrue, ReasonReady, strings.Join(notes, "; "))
+}
