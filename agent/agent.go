@@ -13,12 +13,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +84,7 @@ type Agent struct {
 	stale     bool           // have must be read again
 	dirty     bool           // desired or have changed since the last apply
 	applied   *desired       // what the last apply worked on
+	news      bool           // there may be something to report
 	failed    map[netip.Addr]trouble
 	announcer *announcer
 	limiter   *rate.Limiter
@@ -115,8 +118,10 @@ func New(host Host, events <-chan netif.Event, client *v1alpha1.Client, m *Metri
 
 // Run works until ctx ends. It leaves everything on the host as it is.
 func (a *Agent) Run(ctx context.Context) {
-	go a.source.run(ctx)
-	go a.report.run(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { a.source.run(ctx) })
+	beside.Go(func() { a.report.run(ctx) })
 
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
@@ -204,7 +209,8 @@ func (a *Agent) turn(ctx context.Context, now time.Time) time.Duration {
 	if object != nil {
 		a.report.saw(object)
 	}
-	if object != nil && (a.desired == nil || a.desired.uid != object.UID || a.desired.generation != object.Generation) {
+	// A generation that goes back can only come from an API server that lags: the newer one stays in force.
+	if object != nil && (a.desired == nil || a.desired.uid != object.UID || a.desired.generation < object.Generation) {
 		d := read(object)
 		a.desired = &d
 		a.backoff, a.nextRetry = retryFirst, time.Time{}
@@ -216,7 +222,7 @@ func (a *Agent) turn(ctx context.Context, now time.Time) time.Duration {
 			a.unhealthy(ctx, err)
 			a.nextRead = now.Add(retryFirst)
 		} else {
-			a.dirty = true
+			a.dirty, a.news = true, true
 		}
 	}
 	if a.stale {
@@ -227,7 +233,7 @@ func (a *Agent) turn(ctx context.Context, now time.Time) time.Duration {
 	retry := len(a.failed) > 0 && !now.Before(a.nextRetry)
 	if mayChange && (a.dirty || retry) {
 		a.apply(ctx, now)
-		a.dirty, a.applied = false, a.desired
+		a.dirty, a.applied, a.news = false, a.desired, true
 	}
 	if mayChange && len(a.failed) > 0 {
 		wake(a.nextRetry)
@@ -235,7 +241,7 @@ func (a *Agent) turn(ctx context.Context, now time.Time) time.Duration {
 	if next, more := a.announce(ctx, now); more {
 		wake(now.Add(next))
 	}
-	if object != nil && a.applied != nil && a.applied.uid == object.UID {
+	if a.news && object != nil && a.applied != nil && a.applied.uid == object.UID {
 		if at, later := a.tell(now); later {
 			wake(at)
 		}
@@ -264,7 +270,7 @@ func (a *Agent) read(ctx context.Context, now time.Time) error {
 	a.healthy.Store(true)
 	for ip, s := range a.announcer.series {
 		old, link := before.Links[s.uplink], have.Links[s.uplink]
-		if link.Running && (!old.Running || old.Index != link.Index) {
+		if link.Running && (!old.Running || !bytes.Equal(old.HardwareAddr, link.HardwareAddr)) {
 			a.announcer.restart(now, ip)
 		}
 	}
@@ -278,13 +284,10 @@ func (a *Agent) apply(ctx context.Context, now time.Time) {
 	var failed map[netip.Addr]trouble
 	for range rounds {
 		wants := resolve(a.desired.wants, &a.have)
-		steps, troubles := plan(wants, &a.have)
-		failed = troubles
-		if len(steps) == 0 {
-			break
-		}
-		reread := a.run(ctx, now, steps, failed)
-		if !reread {
+		var steps []netif.Step
+		steps, failed = plan(wants, &a.have)
+		hopeless := len(failed)
+		if len(steps) == 0 || !a.run(ctx, now, steps, failed) {
 			break
 		}
 		if err := a.read(ctx, now); err != nil {
@@ -292,7 +295,7 @@ func (a *Agent) apply(ctx context.Context, now time.Time) {
 			a.stale = true
 			break
 		}
-		if len(failed) > len(troubles) {
+		if len(failed) > hopeless {
 			break // tried again later, not at once
 		}
 	}
@@ -343,7 +346,7 @@ func (a *Agent) run(ctx context.Context, now time.Time, steps []netif.Step, fail
 				stepFailed[ip], out[ip] = true, true
 				failed[ip] = trouble{reasonOf(step.Kind), fmt.Sprintf("%s: %v", label(step), f.Err)}
 			}
-			log.Error(f.Err, "Step could not be done", "step", step, "address", f.IP)
+			log.V(1).Info("Step could not be done", "step", step, "address", f.IP, "err", f.Err)
 		}
 		a.metrics.step(step.Kind, len(failures) == 0)
 		if len(failures) == 0 {
@@ -415,6 +418,7 @@ func (a *Agent) announce(ctx context.Context, now time.Time) (time.Duration, boo
 			klog.FromContext(ctx).Error(err, "Announcement could not be sent", "address", s.ip, "uplink", s.uplink)
 		}
 		a.metrics.announced(err == nil)
+		a.news = a.news || s.sent == 0
 		a.announcer.done(now, s, err)
 	}
 }

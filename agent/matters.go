@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
@@ -47,7 +49,8 @@ func (a *Agent) standsOn(name string, event netif.Event) bool {
 
 func (a *Agent) linkMatters(event netif.Event) bool {
 	link, known := a.have.Links[event.Interface]
-	if known && !event.Gone && link.Up == event.Up && link.Running == event.Running && link.Ours == event.Ours {
+	if known && !event.Gone && link.Up == event.Up && link.Running == event.Running && link.Ours == event.Ours &&
+		bytes.Equal(link.HardwareAddr, event.HardwareAddr) {
 		return false
 	}
 	if _, uplink := a.have.Settings[event.Interface]; uplink {

@@ -34,6 +34,11 @@ func newSource(client *v1alpha1.Client, nodeName string) *source {
 	})
 	listWatch := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			if o.ResourceVersion == "0" {
+				// Any version would do for a reflector, but an old one may lack an address that this node was
+				// given since, and it would be unbound.
+				o.ResourceVersion = ""
+			}
 			list, err := inner.ListWithContext(ctx, o)
 			s.asked(err)
 			return list, err

@@ -34,7 +34,7 @@ func (a *Agent) tell(now time.Time) (at time.Time, later bool) {
 			return until, true
 		}
 	}
-	a.heldBack = time.Time{}
+	a.heldBack, a.news = time.Time{}, false
 	a.report.offer(status)
 	return time.Time{}, false
 }

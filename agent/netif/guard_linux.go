@@ -286,3 +286,38 @@ func tableOf(data []byte) string {
 	}
 	return string(bytes.TrimRight(attr[attributeHeaderLen:n], "\x00"))
 }
+
+// elementOf returns the address that a notification about a set's elements names: the kernel sends one for each
+// element. It is invalid when there is none that can be read.
+func elementOf(data []byte) netip.Addr {
+	const nfgenmsgLen = 4
+	var ip netip.Addr
+	err := eachAttribute(data, nfgenmsgLen, func(d *netlink.AttributeDecoder) {
+		if d.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			return
+		}
+		nested(d, unix.NFTA_LIST_ELEM, func(d *netlink.AttributeDecoder) {
+			nested(d, unix.NFTA_SET_ELEM_KEY, func(d *netlink.AttributeDecoder) {
+				nested(d, unix.NFTA_DATA_VALUE, func(d *netlink.AttributeDecoder) {
+					ip, _ = netip.AddrFromSlice(d.Bytes())
+				})
+			})
+		})
+	})
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip
+}
+
+// nested visits the attributes of one type inside the current one.
+func nested(d *netlink.AttributeDecoder, kind uint16, visit func(*netlink.AttributeDecoder)) {
+	d.Nested(func(n *netlink.AttributeDecoder) error {
+		for n.Next() {
+			if n.Type() == kind {
+				visit(n)
+			}
+		}
+		return nil
+	})
+}

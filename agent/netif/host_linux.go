@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -198,7 +199,7 @@ func (h *Host) Do(_ context.Context, step Step) []Failure {
 	case PrepareARP:
 		return whole(conn.prepareARP(link.Index))
 	case PrepareNDP:
-		return whole(prepareNDP(link.Name))
+		return whole(h.prepareNDP(conn, link.Name))
 	case Bind:
 		return conn.bind(link, step.Addresses)
 	case Unbind:
@@ -212,6 +213,20 @@ func (h *Host) Do(_ context.Context, step Step) []Failure {
 	default:
 		return whole(fmt.Errorf("unknown step %q", step.Kind))
 	}
+}
+
+func (h *Host) prepareNDP(conn *rtnl, ifname string) error {
+	indexes, err := conn.defaultRoutes(unix.AF_INET6)
+	if err != nil {
+		return err
+	}
+	var routers []string
+	for name, link := range h.links {
+		if name != ifname && slices.Contains(indexes, link.Index) {
+			routers = append(routers, name)
+		}
+	}
+	return prepareNDP(ifname, routers)
 }
 
 // removes says that a missing interface means that the step is done.

@@ -83,7 +83,8 @@ type Settings struct {
 	// IPv6 is false when the interface has no IPv6.
 	IPv6                  bool
 	Forwarding6, ProxyNDP bool
-	AcceptRA, ProxyDelay6 int
+	// ProxyDelay6 is how long a proxy-NDP answer is held back, in clock ticks.
+	ProxyDelay6 int
 }
 
 // ProxyReady is true when proxy-NDP entries on the interface are answered for, and at once.
@@ -186,15 +187,17 @@ type Event struct {
 	Kind EventKind
 	// Interface of a link event.
 	Interface string
-	// Index of the interface and IP of an address event.
+	// Index of the interface of an address event.
 	Index int
-	IP    netip.Addr
+	// IP of an address event, and of a guard event about one address; a guard event without it is about the table.
+	IP netip.Addr
 	// Ours is true when the address or interface carries our mark.
 	Ours bool
 	// Gone is true when the address or interface was removed.
 	Gone bool
-	// Up and Running of a link event, as in Link.
-	Up, Running bool
+	// Up, Running and HardwareAddr of a link event, as in Link.
+	Up, Running  bool
+	HardwareAddr net.HardwareAddr
 }
 
 // Label returns the IPv4 address label for an interface, or "" when it does not fit.

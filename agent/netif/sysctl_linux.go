@@ -76,9 +76,6 @@ func settings(ifname string) (Settings, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.AcceptRA, err = readSysctl("ipv6", "conf", ifname, "accept_ra"); err != nil {
-		return s, err
-	}
 	if s.ProxyDelay6, err = readSysctl("ipv6", "neigh", ifname, "proxy_delay"); err != nil {
 		return s, err
 	}
@@ -88,10 +85,13 @@ func settings(ifname string) (Settings, error) {
 	return s, nil
 }
 
-// prepareNDP makes an uplink answer neighbour solicitations for the proxy-NDP entries on it, at once. Forwarding on an
-// interface makes it ignore router advertisements unless accept_ra is 2: a host that learned its default route from
-// one would lose it, so accept_ra goes first.
-func prepareNDP(ifname string) error {
+// prepareNDP makes an uplink answer neighbour solicitations for the proxy-NDP entries on it, at once.
+//
+// Forwarding on an interface makes it ignore router advertisements unless accept_ra is 2, and turning it on makes the
+// kernel forget the default routes that any interface learned from one, unless accept_ra is 2 there. So accept_ra goes
+// first, on the uplink and on the others through which a default route leaves. Packets are not forwarded by this: that
+// takes net.ipv6.conf.all.forwarding, which is left alone.
+func prepareNDP(ifname string, routers []string) error {
 	have, err := settings(ifname)
 	if err != nil {
 		return fmt.Errorf("read the settings of %s: %w", ifname, err)
@@ -100,8 +100,15 @@ func prepareNDP(ifname string) error {
 		return fmt.Errorf("IPv6 is off on uplink %s: set net.ipv6.conf.%s.disable_ipv6=0", ifname, ifname)
 	}
 	if !have.Forwarding6 {
-		if have.AcceptRA == 1 {
-			if err := writeSysctl(2, "ipv6", "conf", ifname, "accept_ra"); err != nil {
+		for _, name := range append([]string{ifname}, routers...) {
+			accept, err := readSysctl("ipv6", "conf", name, "accept_ra")
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err == nil && accept == 1 {
+				err = writeSysctl(2, "ipv6", "conf", name, "accept_ra")
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -114,7 +114,8 @@ func parseChange(m netlink.Message) (Event, bool) {
 			return Event{Kind: LostEvent}, true
 		}
 		return Event{Kind: LinkEvent, Interface: link.Name, Ours: link.Ours, Up: link.Up, Running: link.Running,
-			Gone: m.Header.Type == unix.RTM_DELLINK}, true
+			HardwareAddr: link.HardwareAddr,
+			Gone:         m.Header.Type == unix.RTM_DELLINK}, true
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		a, err := parseAddress(m.Data)
 		if err != nil {
@@ -133,8 +134,13 @@ func parseRouteChange(m netlink.Message) (Event, bool) {
 
 func parseGuardChange(m netlink.Message) (Event, bool) {
 	switch int(m.Header.Type) & 0xff {
-	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET, unix.NFT_MSG_DELSETELEM:
+	case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE, unix.NFT_MSG_DELSET:
 		return Event{Kind: GuardEvent, Gone: true}, tableOf(m.Data) == GuardTable
+	case unix.NFT_MSG_DELSETELEM:
+		if tableOf(m.Data) != GuardTable {
+			return Event{}, false
+		}
+		return Event{Kind: GuardEvent, Gone: true, IP: elementOf(m.Data)}, true
 	default:
 		return Event{}, false
 	}

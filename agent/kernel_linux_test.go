@@ -1,0 +1,409 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"k8s.io/component-base/metrics"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+const inNamespace = "MOORING_TEST_IN_NAMESPACE"
+
+// fresh runs the calling test in a process of its own with a fresh user and network namespace, so that root is not
+// needed and nothing of this machine is touched. It returns true in that process.
+func fresh(t testing.TB) bool {
+	t.Helper()
+	if os.Getenv(inNamespace) == t.Name() {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=90s")
+	cmd.Env = append(os.Environ(), inNamespace+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("in its namespace: %v\n%s", err, out)
+	}
+	return false
+}
+
+func sh(t testing.TB, format string, args ...any) string {
+	t.Helper()
+	command := fmt.Sprintf(format, args...)
+	out, err := exec.CommandContext(t.Context(), "sh", "-ec", command).CombinedOutput()
+	require.NoErrorf(t, err, "%s\n%s", command, out)
+	return string(out)
+}
+
+// works says whether a command succeeds.
+func works(t testing.TB, format string, args ...any) bool {
+	return exec.CommandContext(t.Context(), "sh", "-ec", fmt.Sprintf(format, args...)).Run() == nil
+}
+
+// node makes this namespace a node (10.0.0.1, fd00::1 on eth0) and returns a neighbour on the same segment, which is
+// 10.0.0.2 and fd00::2 in a namespace of its own.
+func node(t testing.TB) neighbor {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	n := neighbor{cmd.Process.Pid}
+	sh(t, `ip link set lo up
+ip link add eth0 type veth peer name eth0 netns %d
+ip address add 10.0.0.1/24 dev eth0; ip address add fd00::1/64 dev eth0 nodad; ip link set eth0 up
+ip route add default via 10.0.0.254; ip route add default via fd00::fe`, n.pid)
+	sh(t, `%s sh -ec 'ip link set lo up; ip address add 10.0.0.2/24 dev eth0; ip address add fd00::2/64 dev eth0 nodad; ip link set eth0 up'`, n)
+	return n
+}
+
+// hardwareAddr of eth0 here.
+func hardwareAddr(t testing.TB) string {
+	ifi, err := net.InterfaceByName("eth0")
+	require.NoError(t, err)
+	return ifi.HardwareAddr.String()
+}
+
+type neighbor struct{ pid int }
+
+// String is the command prefix that runs something there.
+func (n neighbor) String() string { return fmt.Sprintf("nsenter -t %d -n", n.pid) }
+
+// do calls f on a thread in the neighbour's namespace; sockets that it opens stay there.
+func (n neighbor) do(t testing.TB, f func()) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", n.pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	require.NoError(t, <-done)
+}
+
+// connect returns nil when the neighbour can open a TCP connection.
+func (n neighbor) connect(t testing.TB, ip string, port int) (err error) {
+	n.do(t, func() {
+		var conn net.Conn
+		dialer := net.Dialer{Timeout: 400 * time.Millisecond}
+		conn, err = dialer.DialContext(t.Context(), "tcp", net.JoinHostPort(ip, fmt.Sprint(port)))
+		if err == nil {
+			err = conn.Close()
+		}
+	})
+	return err
+}
+
+// listen collects the frames that arrive at the neighbour.
+func (n neighbor) listen(t testing.TB) <-chan []byte {
+	var conn *packet.Conn
+	n.do(t, func() {
+		ifi, err := net.InterfaceByName("eth0")
+		if err == nil {
+			conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
+		}
+		assert.NoError(t, err)
+	})
+	require.NotNil(t, conn)
+	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+	frames := make(chan []byte, 10000)
+	go func() {
+		for {
+			b := make([]byte, 2000)
+			k, _, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			frames <- b[:k]
+		}
+	}()
+	return frames
+}
+
+// run starts an agent on this namespace.
+func run(t testing.TB, api *apiServer) (stop func()) {
+	t.Helper()
+	host, err := netif.Open()
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	events := host.Watch(ctx)
+	a := New(host, events, api.client(), NewMetrics(metrics.NewKubeRegistry().MustRegister), Options{NodeName: "n1", HealthPort: 1})
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		<-done
+		for range events { // until it is closed
+		}
+		assert.NoError(t, host.Close())
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func on(ifname string, a v1alpha1.Address) v1alpha1.Address {
+	a.Interface = ifname
+	return a
+}
+
+// A client on the segment reaches what is served on the virtual addresses, and nothing else of the host through them.
+func TestANeighbourReachesTheServiceAndNotTheHost(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	peer := node(t)
+	frames := peer.listen(t)
+	for _, network := range []string{"tcp4", "tcp6"} {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), network, ":8080")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = listener.Close() })
+	}
+	unguarded := hold("10.0.0.12")
+	unguarded.Unguarded = true
+	api := newAPIServer(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"), on("eth0", hold("10.0.0.11")), unguarded, hold("fd00::10"), on("eth0", hold("fd00::11")))
+	run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	require.Empty(t, api.status("n1").Failed)
+
+	// Announced: a request and a reply for IPv4, an advertisement for IPv6, from the uplink's hardware address.
+	mac := hardwareAddr(t)
+	seen := map[string]bool{}
+	for deadline := time.After(guardTime); len(seen) < 8; {
+		select {
+		case f := <-frames:
+			if what := announcedBy(f, mac); what != "" {
+				seen[what] = true
+			}
+		case <-deadline:
+			require.Failf(t, "announcements are missing", "%v", seen)
+		}
+	}
+
+	for _, ip := range []string{"10.0.0.10", "10.0.0.11", "fd00::10", "fd00::11"} {
+		assert.True(t, works(t, "%s ping -c 1 -W 5 %s", peer, ip), "ping %s", ip)
+		err := peer.connect(t, ip, 8080)
+		var timeout net.Error
+		assert.True(t, errors.As(err, &timeout) && timeout.Timeout(), "a daemon of the host is not on %s: %v", ip, err)
+		err = peer.connect(t, ip, 81)
+		assert.True(t, errors.As(err, &timeout) && timeout.Timeout(), "an early SYN to %s waits and is not refused: %v", ip, err)
+	}
+	assert.NoError(t, peer.connect(t, "10.0.0.1", 8080), "the host's own address is not guarded")
+	assert.NoError(t, peer.connect(t, "fd00::1", 8080), "the host's own address is not guarded")
+	assert.NoError(t, peer.connect(t, "10.0.0.12", 8080), "guard: false")
+
+	// What kube-proxy does: translate before the input hook.
+	sh(t, `nft -f - <<'E'
+table inet kp { chain pre { type nat hook prerouting priority dstnat;
+ ip daddr { 10.0.0.10, 10.0.0.11 } tcp dport 80 dnat ip to 10.0.0.1:8080
+ ip6 daddr { fd00::10, fd00::11 } tcp dport 80 dnat ip6 to [fd00::1]:8080
+ }
+}
+E`)
+	for _, ip := range []string{"10.0.0.10", "10.0.0.11", "fd00::10", "fd00::11"} {
+		assert.NoError(t, peer.connect(t, ip, 80), "the Service on %s", ip)
+	}
+
+	// The host speaks with its own address, also where a virtual one stands on the same interface, and also when it
+	// asks for neighbours.
+	for _, target := range []string{"10.0.0.2", "10.0.0.254", "8.8.8.8"} {
+		assert.Contains(t, sh(t, "ip route get %s", target), "src 10.0.0.1 ")
+	}
+	for _, target := range []string{"fd00::2", "2001:db8::1"} {
+		assert.Contains(t, sh(t, "ip route get %s", target), "src fd00::1 ")
+	}
+}
+
+// announcedBy names the announcement that a frame is, or returns "".
+func announcedBy(frame []byte, mac string) string {
+	if len(frame) < 42 || net.HardwareAddr(frame[6:12]).String() != mac {
+		return ""
+	}
+	switch kind := uint16(frame[12])<<8 | uint16(frame[13]); {
+	case kind == unix.ETH_P_ARP && string(frame[28:32]) == string(frame[38:42]) && net.HardwareAddr(frame[22:28]).String() == mac:
+		return fmt.Sprintf("arp %d %s", frame[21], net.IP(frame[28:32]))
+	case kind == unix.ETH_P_IPV6 && len(frame) >= 86 && frame[54] == 136 && net.HardwareAddr(frame[80:86]).String() == mac:
+		return "na " + net.IP(frame[62:78]).String()
+	default:
+		return ""
+	}
+}
+
+// What somebody removed from the host comes back without being asked for.
+func TestWhatIsRemovedByHandComesBack(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	peer := node(t)
+	api := newAPIServer(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"), hold("fd00::10"))
+	run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	whole := func() bool {
+		return works(t, `ip -4 address show dev pl0 | grep -q 10.0.0.10 && ip -6 address show dev pl0 | grep -q fd00::10/128 &&
+			ip -6 neigh show proxy | grep -q fd00::10 && nft list set inet mooring vips4 | grep -q 10.0.0.10 &&
+			nft list chain inet mooring input | grep -q 'ip6 daddr @vips6 counter'`)
+	}
+	require.True(t, whole())
+	for _, harm := range []string{
+		"ip address del 10.0.0.10/32 dev pl0",
+		"ip address del fd00::10/128 dev pl0",
+		"ip link del pl0",
+		"ip link set pl0 down",
+		"nft delete element inet mooring vips4 '{ 10.0.0.10 }'",
+		"nft flush chain inet mooring input",
+		"nft delete table inet mooring",
+		"nft flush ruleset",
+	} {
+		sh(t, "%s", harm)
+		eventually(t, "mended after: "+harm, whole)
+	}
+	assert.True(t, works(t, "%s ping -c 1 -W 5 10.0.0.10", peer))
+	assert.True(t, works(t, "%s ping -c 1 -W 5 fd00::10", peer))
+}
+
+// Only what is ours is ever removed; what is ours survives the agent; --release-all leaves nothing of it.
+func TestOnlyOursIsRemoved(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	node(t)
+	sh(t, `ip address add 10.0.0.77/32 dev eth0; ip address add fd00::77/128 dev eth0 nodad preferred_lft 0
+ip link add pl1 type bridge; ip link set pl1 up; ip address add 10.0.0.78/32 dev pl1; ip neigh add proxy fd00::79 dev eth0
+ip address add 10.0.0.80/32 dev eth0 label eth0:vip
+nft add table inet other; nft add chain inet other c`)
+	foreign := func() string {
+		return sh(t, `ip -o address | grep -v -e :moor -e 'proto 109' -e fe80 -e pl0 -e 10.0.0.1[0-9]/ -e fd00::1[0-9]/ | awk '{print $2, $4}' | sort
+ip -6 neigh show proxy | grep -v 'proto 109'; nft list tables | grep -v mooring`)
+	}
+	before := foreign()
+	api := newAPIServer(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"), on("eth0", hold("10.0.0.11")), on("pl1", hold("10.0.0.12")),
+		hold("fd00::10"), on("eth0", hold("fd00::11")), on("eth0", hold("10.0.0.80")))
+	stop := run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	status := api.status("n1")
+	require.Len(t, status.Failed, 1)
+	assert.Equal(t, "10.0.0.80", status.Failed[0].Address)
+	assert.Equal(t, ReasonAddressInUse, status.Failed[0].Reason)
+	assert.EqualValues(t, 5, status.Bound)
+
+	ours := func() string {
+		return sh(t, `ip -o address | grep -e 10.0.0.1[0-9]/ -e fd00::1[0-9]/ | awk '{print $2, $4}' | sort
+ip -6 neigh show proxy | grep 'proto 109'; nft list table inet mooring | grep -v counter`)
+	}
+	bound := ours()
+	stop()
+	assert.Equal(t, bound, ours(), "everything stays when the agent stops")
+
+	// While no agent ran, one address was taken away from this node and another was given to it.
+	g = api.put("n1", "u1", hold("10.0.0.10"), hold("10.0.0.13"), hold("fd00::10"))
+	stop = run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	host, err := netif.Open()
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, host.Close()) })
+	have, err := host.Read(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, map[netif.Place]struct{}{
+		{Interface: "pl0", IP: netip.MustParseAddr("10.0.0.10")}: {},
+		{Interface: "pl0", IP: netip.MustParseAddr("10.0.0.13")}: {},
+		{Interface: "pl0", IP: netip.MustParseAddr("fd00::10")}:  {},
+	}, have.Bound)
+	assert.Equal(t, before, foreign())
+
+	stop()
+	require.NoError(t, ReleaseAll(t.Context(), host))
+	assert.Equal(t, before, foreign())
+	have, err = host.Read(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, have.Bound)
+	assert.Empty(t, have.Proxies)
+	assert.False(t, have.Guard.Exists)
+	assert.NotContains(t, have.Links, "pl0")
+	assert.Contains(t, have.Links, "pl1")
+	require.NoError(t, ReleaseAll(t.Context(), host), "there is nothing left to release")
+}
+
+// A neighbour that knows the address at another machine learns the new one from the announcement.
+func TestAnAnnouncementMovesANeighbour(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	peer := node(t)
+	sh(t, `%s sh -ec 'ip neigh add 10.0.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud stale; ip neigh add fd00::10 lladdr 02:00:00:00:00:99 dev eth0 nud stale'`, peer)
+	mac := hardwareAddr(t)
+	api := newAPIServer(t)
+	moved := hold("10.0.0.10")
+	moved.Predecessor = "n2"
+	g := api.put("n1", "u1", moved, hold("fd00::10"))
+	run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	knows := func(ip string) func() bool {
+		return func() bool { return strings.Contains(sh(t, "%s ip neigh show %s", peer, ip), mac) }
+	}
+	eventually(t, "IPv4 neighbour moved", knows("10.0.0.10"))
+	eventually(t, "IPv6 neighbour moved", knows("fd00::10"))
+
+	// The predecessor speaks up again: the successor is heard again, for as long as the entry names it.
+	sh(t, `%s ip neigh replace 10.0.0.10 lladdr 02:00:00:00:00:99 dev eth0 nud stale`, peer)
+	eventually(t, "moved again", knows("10.0.0.10"))
+}
+
+// IPVS and a kernel that keeps silent are said in the Ready condition.
+func TestReadyNamesWhatIsInTheWay(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	node(t)
+	api := newAPIServer(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"))
+	run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	condition := func(reason string) func() bool {
+		return func() bool { c := api.status("n1").Conditions; return len(c) == 1 && c[0].Reason == reason }
+	}
+	require.True(t, condition(ReasonReady)())
+	sh(t, "ip link add kube-ipvs0 type bridge")
+	eventually(t, "IPVS is recognised", condition(ReasonKubeProxyIPVS))
+	sh(t, "ip link del kube-ipvs0")
+	eventually(t, "IPVS is gone", condition(ReasonReady))
+	sh(t, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=1; ip address add 10.9.9.9/24 dev eth0") // a setting makes no event
+	eventually(t, "a silent kernel is recognised", condition(ReasonKernelSettings))
+	assert.Contains(t, api.status("n1").Conditions[0].Message, "net.ipv4.conf.eth0.arp_ignore=0")
+}
