@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Builds what the demo needs and shows it. KEEP=1 leaves the cluster running.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[[ ! -x hack/debian-packages.sh ]] || hack/debian-packages.sh
+hack/build-kube.sh
+exec go run ./e2e/demo

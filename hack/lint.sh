@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Everything that can be judged without running the product. Every step runs, so that one run shows every finding.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=hack/steps.sh
+source hack/steps.sh
+
+root=$PWD
+linter=$root/_output/bin/golangci-lint
+
+# The modules of the repository, apart from that of the tools, which holds no code of ours.
+modules() {
+  git ls-files --cached --others --exclude-standard -- 'go.mod' '*/go.mod' | grep -v '^hack/tools/' | xargs -n 1 dirname
+}
+
+go_code() {
+  local module
+  "$linter" config verify
+  for module in $(modules); do
+    echo "module $module"
+    (cd "$module" && "$linter" run --config "$root/.golangci.yml" ./...)
+  done
+}
+
+# The product runs on Linux only, on two architectures: what compiles on one may not on the other.
+architectures() {
+  local arch
+  for arch in amd64 arm64; do
+    GOOS=linux GOARCH=$arch CGO_ENABLED=0 go build ./...
+  done
+}
+
+tidy() {
+  local module
+  for module in $(modules) hack/tools; do
+    (cd "$module" && go mod tidy -diff) || { echo "$module: run go mod tidy there"; return 1; }
+    if grep -nE '^toolchain ' "$module/go.mod"; then
+      echo "$module/go.mod: no toolchain line, any Go that is new enough builds Mooring"
+      return 1
+    fi
+  done
+}
+
+names() {
+  local found
+  found=$(git ls-files --cached --others --exclude-standard -- '*.go' | xargs -n 1 dirname |
+    grep -E '(^|/)(utils?|helpers?|common|types|pkg|internal|mocks?)(/|$)' | sort -u || true)
+  [[ -z "$found" ]] || { echo "name a package for what it is responsible for, not for what is in it: $found"; return 1; }
+  if git grep -nIi --untracked 'failed to ' -- '*.go'; then
+    echo 'wrap with the verb and the object: "assign floating ip %s: %w", not "failed to assign"'
+    return 1
+  fi
+}
+
+scripts() {
+  local files=() file
+  while read -r file; do
+    if [[ "$file" == *.sh ]] || head -n 1 "$file" | grep -qE '^#!.*\b(ba)?sh$'; then
+      files+=("$file")
+      bash -n "$file"
+      [[ "$file" == hack/steps.sh || -x "$file" ]] || { echo "$file is not executable: chmod +x $file"; return 1; }
+    fi
+  done < <(git ls-files --cached --others --exclude-standard -- hack .ci e2e)
+  if ! command -v shellcheck >/dev/null; then
+    [[ $(id -u) -eq 0 ]] || { echo "install shellcheck, for example with: sudo apt-get install shellcheck"; return 1; }
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends shellcheck
+  fi
+  # SC2317: functions that step calls by name look unreachable.
+  shellcheck --external-sources --exclude=SC2317 "${files[@]}"
+}
+
+generated() {
+  local fresh file stale=0
+  fresh=$(mktemp -d)
+  hack/generate.sh "$fresh"
+  while read -r file; do
+    diff -u "$file" "$fresh/$file" || stale=1
+  done < <(cd "$fresh" && find . -type f)
+  rm -r "$fresh"
+  [[ $stale -eq 0 ]] || { echo "generated files are not current: run make generate"; return 1; }
+}
+
+dockerfile() {
+  local need have
+  grep -q '^RUN .*hack/build\.sh' Dockerfile || { echo "Dockerfile: build with hack/build.sh, as make build does"; return 1; }
+  if grep -n 'go build' Dockerfile; then
+    echo "Dockerfile: a go build of its own can differ from make build; call hack/build.sh"
+    return 1
+  fi
+  need=$(go list -m -f '{{.GoVersion}}')
+  have=$(sed -n 's/^FROM .*golang:\([0-9.]*\).*/\1/p' Dockerfile)
+  if [[ "$(printf '%s\n%s\n' "${need%.0}" "$have" | sort -V | tail -n 1)" != "$have" ]]; then
+    echo "Dockerfile: golang:$have is older than go $need of go.mod"
+    return 1
+  fi
+}
+
+# Links from one file of the repository to another.
+links() {
+  local file link broken=0
+  while read -r file; do
+    while read -r link; do
+      link=${link%%#*}
+      [[ -z "$link" || -e "$(dirname "$file")/$link" ]] || { echo "$file: links to $link, which does not exist"; broken=1; }
+    done < <(grep -oE '\]\([^)]+\)' "$file" | sed 's/^](//; s/)$//' | grep -vE '^[a-z]+:' || true)
+  done < <(git ls-files --cached --others --exclude-standard -- '*.md')
+  return "$broken"
+}
+
+step "tools" hack/tools.sh
+ok || finish lint
+step "golangci-lint: source, import bans, formatting" go_code
+step "compiles for amd64 and arm64" architectures
+step "go.mod and go.sum are tidy" tidy
+step "names" names
+step "scripts" scripts
+step "generated files are current" generated
+step "Dockerfile builds as make build does" dockerfile
+step "links in documents" links
+finish lint
