@@ -2,7 +2,7 @@
 # binary on an empty base: no shell, no package manager, nothing to update but Mooring itself.
 #
 # The compiler runs on the builder's own architecture and cross-compiles, so no emulation is needed.
-FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26-bookworm AS build
+FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download

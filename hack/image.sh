@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the two images of the Dockerfile, for every architecture that Mooring is built for.
 #
-#   IMAGE_PREFIX  what the names begin with; default ghcr.io/mooring-lb: .../mooring-cloud-controller-manager:<version>
+#   IMAGE_PREFIX  what the names begin with; default localhost/mooring: .../mooring-agent:<version>
 #   PLATFORMS     default linux/amd64,linux/arm64
 #   PUSH=1        push them; otherwise podman and buildah keep them, and docker checks that they build
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 eval "$(hack/version.sh)"
 
-prefix=${IMAGE_PREFIX:-ghcr.io/mooring-lb}
+prefix=${IMAGE_PREFIX:-localhost/mooring}
 platforms=${PLATFORMS:-linux/amd64,linux/arm64}
 stamps=(--build-arg "VERSION=$VERSION" --build-arg "COMMIT=$COMMIT" --build-arg "TREE_STATE=$TREE_STATE"
   --build-arg "BUILD_DATE=$BUILD_DATE")

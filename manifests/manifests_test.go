@@ -1,0 +1,163 @@
+// Package manifests_test holds the files that users apply to what they promise: every object is one that the API server
+// takes, and nothing may do more than it needs.
+package manifests_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// render builds a kustomization as kubectl does and decodes every object into its type, refusing unknown fields.
+func render(t *testing.T, directory string) []runtime.Object {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), directory)
+	require.NoError(t, err)
+
+	types := runtime.NewScheme()
+	require.NoError(t, scheme.AddToScheme(types))
+	require.NoError(t, apiextensionsv1.AddToScheme(types))
+	decoder := serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
+
+	var objects []runtime.Object
+	for _, resource := range resources.Resources() {
+		yaml, err := resource.AsYAML()
+		require.NoError(t, err)
+		object, _, err := decoder.Decode(yaml, nil, nil)
+		require.NoError(t, err, "%s %s", resource.GetKind(), resource.GetName())
+		objects = append(objects, object)
+	}
+	return objects
+}
+
+// all returns the objects of one type.
+func all[T runtime.Object](objects []runtime.Object) []T {
+	var found []T
+	for _, object := range objects {
+		if typed, ok := object.(T); ok {
+			found = append(found, typed)
+		}
+	}
+	return found
+}
+
+func TestEveryObjectDecodesStrictly(t *testing.T) {
+	for directory, count := range map[string]int{"base": 16, "example": 17} {
+		t.Run(directory, func(t *testing.T) {
+			assert.Len(t, render(t, directory), count)
+		})
+	}
+}
+
+// The images and the cloud-config are what a user edits: after that, nothing of the base is left to fill in.
+func TestExampleIsComplete(t *testing.T) {
+	objects := render(t, "example")
+	deployment, daemonSet := all[*appsv1.Deployment](objects)[0], all[*appsv1.DaemonSet](objects)[0]
+	assert.Equal(t, "registry.example.com/mooring/mooring-cloud-controller-manager:v0.0.0",
+		deployment.Spec.Template.Spec.Containers[0].Image)
+	assert.Equal(t, "registry.example.com/mooring/mooring-agent:v0.0.0", daemonSet.Spec.Template.Spec.Containers[0].Image)
+
+	configMap := all[*corev1.ConfigMap](objects)[0]
+	assert.Equal(t, configMap.Name, deployment.Spec.Template.Spec.Volumes[0].ConfigMap.Name)
+	flag, _ := strings.CutPrefix(deployment.Spec.Template.Spec.Containers[0].Args[0], "--cloud-config=")
+	directory, file := deployment.Spec.Template.Spec.Containers[0].VolumeMounts[0].MountPath, "cloud-config.yaml"
+	assert.Equal(t, directory+"/"+file, flag)
+	assert.Contains(t, configMap.Data, file)
+}
+
+func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
+	objects := render(t, "base")
+	verbs := map[string][]string{}
+	for _, role := range all[*rbacv1.ClusterRole](objects) {
+		for _, rule := range role.Rules {
+			for _, resource := range rule.Resources {
+				verbs[role.Name+" "+resource] = rule.Verbs
+			}
+		}
+	}
+	for _, role := range all[*rbacv1.Role](objects) {
+		for _, rule := range role.Rules {
+			key := strings.Join(append([]string{role.Name, role.Namespace, rule.Resources[0]}, rule.ResourceNames...), " ")
+			verbs[key] = rule.Verbs
+		}
+	}
+	read := []string{"get", "list", "watch"}
+	assert.Equal(t, map[string][]string{
+		"mooring:agent nodeaddresses":        read,
+		"mooring:agent nodeaddresses/status": {"patch"},
+
+		"mooring:cloud-controller-manager services":        read,
+		"mooring:cloud-controller-manager services/status": {"update", "patch"},
+		// Mooring never deletes a Node.
+		"mooring:cloud-controller-manager nodes":          {"get", "list", "watch", "update", "patch"},
+		"mooring:cloud-controller-manager nodes/status":   {"patch"},
+		"mooring:cloud-controller-manager namespaces":     read,
+		"mooring:cloud-controller-manager endpointslices": {"list", "watch"},
+		"mooring:cloud-controller-manager events":         {"create", "patch"},
+		// No nodeaddresses/status: an acknowledgement is the agent's alone.
+		"mooring:cloud-controller-manager nodeaddresses": {"get", "list", "watch", "create", "update", "patch", "delete"},
+
+		"mooring:cloud-controller-manager kube-system leases":                                                {"create"},
+		"mooring:cloud-controller-manager kube-system leases mooring-cloud-controller-manager mooring-epoch": {"get", "update"},
+	}, verbs)
+}
+
+func TestContainersAreConfined(t *testing.T) {
+	objects := render(t, "base")
+	controller := all[*appsv1.Deployment](objects)[0].Spec.Template.Spec
+	agent := all[*appsv1.DaemonSet](objects)[0].Spec.Template.Spec
+
+	for name, pod := range map[string]corev1.PodSpec{"controller": controller, "agent": agent} {
+		require.Len(t, pod.Containers, 1, name)
+		assert.Empty(t, pod.InitContainers, name)
+		assert.False(t, pod.HostPID || pod.HostIPC, name)
+		assert.Equal(t, corev1.SeccompProfileTypeRuntimeDefault, pod.SecurityContext.SeccompProfile.Type, name)
+		security := pod.Containers[0].SecurityContext
+		assert.Nil(t, security.Privileged, name)
+		assert.False(t, *security.AllowPrivilegeEscalation, name)
+		assert.True(t, *security.ReadOnlyRootFilesystem, name)
+		assert.Equal(t, []corev1.Capability{"ALL"}, security.Capabilities.Drop, name)
+	}
+	assert.True(t, *controller.SecurityContext.RunAsNonRoot)
+	assert.Empty(t, controller.Containers[0].SecurityContext.Capabilities.Add)
+	assert.Equal(t, []corev1.Capability{"NET_ADMIN", "NET_RAW"}, agent.Containers[0].SecurityContext.Capabilities.Add)
+	require.Len(t, agent.Volumes, 1, "the agent reaches one directory of the host")
+	assert.Equal(t, "/proc/sys/net", agent.Volumes[0].HostPath.Path)
+}
+
+// Nodes that wait for the cloud controller are initialized although nothing else runs there yet; the control plane
+// carries no addresses.
+func TestTolerations(t *testing.T) {
+	objects := render(t, "base")
+	tolerated := func(pod corev1.PodSpec, key string, effect corev1.TaintEffect) bool {
+		for _, toleration := range pod.Tolerations {
+			if toleration.Key == key && toleration.Effect == effect && toleration.TolerationSeconds == nil {
+				return true
+			}
+		}
+		return false
+	}
+	controller := all[*appsv1.Deployment](objects)[0].Spec.Template.Spec
+	agent := all[*appsv1.DaemonSet](objects)[0].Spec.Template.Spec
+
+	const uninitialized, controlPlane = "node.cloudprovider.kubernetes.io/uninitialized", "node-role.kubernetes.io/control-plane"
+	assert.True(t, tolerated(controller, uninitialized, corev1.TaintEffectNoSchedule))
+	assert.True(t, tolerated(controller, controlPlane, corev1.TaintEffectNoSchedule))
+	assert.True(t, tolerated(controller, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule))
+	assert.True(t, tolerated(agent, uninitialized, corev1.TaintEffectNoSchedule))
+	assert.True(t, tolerated(agent, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule))
+	assert.True(t, tolerated(agent, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute))
+	assert.True(t, tolerated(agent, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute))
+	assert.False(t, tolerated(agent, controlPlane, corev1.TaintEffectNoSchedule))
+}
