@@ -45,6 +45,8 @@ func TestMistakes(t *testing.T) {
 		"orphans":             {with("hetzner: {tokenFile: /token, orphans: keep}"), `hetzner.orphans: Unsupported value: "keep": supported values: "report", "release"`},
 		"endpoint":            {with("hetzner: {tokenFile: /token, endpoint: api.hetzner.cloud}"), `hetzner.endpoint: Invalid value: "api.hetzner.cloud": must be a URL with http or https and a host, such as https://192.0.2.1:3000/api`},
 
+		"key three times": {with("resyncInterval: 1m\nresyncInterval: 2m\nresyncInterval: 3m"), "resyncInterval: Duplicate value: the key stands in line 3 and again in line 4: keep one"},
+
 		// Sources.
 		"no source":             {"pools: [{name: office}]", oneSource},
 		"addresses and updater": {office("addresses: [192.0.2.7]\nupdater: {urls: [\"http://lb\"], host: lb, portRange: {low: 80, high: 90}}"), "pools[0].updater: Forbidden: the pool has addresses: a pool has one source; make two pools of it"},

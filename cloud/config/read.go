@@ -134,11 +134,11 @@ func (r *reader) stringMap(n *yaml.Node, p *field.Path, into reflect.Value) {
 	}
 }
 
-// entries yields each key once, with its first value. A key that comes again, and one that is not a word, is a
-// mistake.
+// entries yields each key once, with its first value. A key that comes again is a mistake, reported once, and so
+// is one that is not a word.
 func (r *reader) entries(n *yaml.Node, p *field.Path) func(yield func(string, *yaml.Node) bool) {
 	return func(yield func(string, *yaml.Node) bool) {
-		lines := make(map[string]int)
+		lines, reported := make(map[string]int), make(map[string]bool)
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := resolve(n.Content[i])
 			if key.Kind != yaml.ScalarNode {
@@ -149,6 +149,10 @@ func (r *reader) entries(n *yaml.Node, p *field.Path) func(yield func(string, *y
 				continue
 			}
 			if line, again := lines[key.Value]; again {
+				if reported[key.Value] {
+					continue
+				}
+				reported[key.Value] = true
 				r.mistakes = append(r.mistakes, &field.Error{
 					Type: field.ErrorTypeDuplicate, Field: p.Child(key.Value).String(), BadValue: field.OmitValueType{},
 					Detail: fmt.Sprintf("the key stands in line %d and again in line %d: keep one", line, key.Line),

@@ -238,6 +238,11 @@ func TestWhatIsSaid(t *testing.T) {
 	write(t, path, withPool("one"))
 	assert.Equal(t, []told{{pool: "one"}}, said())
 	assert.Empty(t, said())
+
+	require.NoError(t, os.Remove(path))
+	require.Len(t, said(), 1)
+	write(t, path, withPool("one"))
+	assert.Equal(t, []told{{pool: "one"}}, said(), "who reported that the file is gone learns that it is back")
 }
 
 // A Config that is refused is offered again, because the reason may go away; the refusal is reported when it
