@@ -26,7 +26,7 @@ func FuzzParse(f *testing.F) {
 		"pools: [{name: a, addresses: [192.0.2.0/24], exclude: [192.0.2.7], interface: pl0}, {name: b, addresses: [192.0.2.7], interface: pl0}]",
 		"pools: &p [{name: a, addresses: *p}]",
 		"pools: [{name: a, interface: pl0, tolerations: [{operator: Exists}], nodeSelector: {matchExpressions: [{key: a, operator: NotIn, values: [b]}]}, addresses: [10.0.0.0/8]}]",
-		"pools: [{e, e, e}]",
+		"pools: [{e, e, e, [a]: b, [a]: b}]",
 		"? {a: b} : c\n!!int x: !!bool y\n<<: {kind: x}",
 	} {
 		f.Add([]byte(header + seed))

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,12 +165,19 @@ func (j *judge) httpURL(p *field.Path, value string) string {
 	switch {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
 		j.invalid(p, redacted(value), "must be a URL with http or https and a host, such as https://192.0.2.1:3000/api")
+	case u.Port() != "" && !isPort(u.Port()):
+		j.invalid(p, redacted(value), "the port must be a number from 1 to 65535")
 	case u.User != nil:
 		j.invalid(p, redacted(value), "a URL holds no credentials: put the token into a file and name the file")
 	case u.Fragment != "" || u.RawQuery != "" || u.ForceQuery:
 		j.invalid(p, value, "the URL ends with its path: remove what follows ? or #")
 	}
 	return strings.TrimRight(value, "/")
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // redacted hides what may be a password: mistakes are logged.

@@ -47,6 +47,9 @@ func TestMistakes(t *testing.T) {
 
 		"key three times": {with("resyncInterval: 1m\nresyncInterval: 2m\nresyncInterval: 3m"), "resyncInterval: Duplicate value: the key stands in line 3 and again in line 4: keep one"},
 
+		"keys that are lists": {"pools: [{[a]: b, [c]: d, name: office, addresses: [192.0.2.7], interface: pl0}]",
+			"pools[0]: Invalid value: a list stands where a key must be, in line 3, column 10\npools[0]: Invalid value: a list stands where a key must be, in line 3, column 18"},
+
 		// Sources.
 		"no source":             {"pools: [{name: office}]", oneSource},
 		"addresses and updater": {office("addresses: [192.0.2.7]\nupdater: {urls: [\"http://lb\"], host: lb, portRange: {low: 80, high: 90}}"), "pools[0].updater: Forbidden: the pool has addresses: a pool has one source; make two pools of it"},
@@ -131,6 +134,7 @@ func TestMistakes(t *testing.T) {
 		"URL of another scheme":   {`pools: [{name: edge, updater: {urls: ["ftp://lb"], host: lb, portRange: {low: 80, high: 90}}}]`, `pools[0].updater.urls[0]: Invalid value: "ftp://lb": must be a URL with http or https and a host, such as https://192.0.2.1:3000/api`},
 		"URL without a host":      {`pools: [{name: edge, updater: {urls: ["http:///api"], host: lb, portRange: {low: 80, high: 90}}}]`, `pools[0].updater.urls[0]: Invalid value: "http:///api": must be a URL with http or https and a host, such as https://192.0.2.1:3000/api`},
 		"URL with a password":     {`pools: [{name: edge, updater: {urls: ["http://me:secret@lb/api"], host: lb, portRange: {low: 80, high: 90}}}]`, `pools[0].updater.urls[0]: Invalid value: "http://***@lb/api": a URL holds no credentials: put the token into a file and name the file`},
+		"URL with a bad port":     {`pools: [{name: edge, updater: {urls: ["http://lb:70000/api"], host: lb, portRange: {low: 80, high: 90}}}]`, `pools[0].updater.urls[0]: Invalid value: "http://lb:70000/api": the port must be a number from 1 to 65535`},
 		"URL with a query":        {`pools: [{name: edge, updater: {urls: ["http://lb/api?a=b"], host: lb, portRange: {low: 80, high: 90}}}]`, `pools[0].updater.urls[0]: Invalid value: "http://lb/api?a=b": the URL ends with its path: remove what follows ? or #`},
 		"URL twice":               {`pools: [{name: edge, updater: {urls: ["http://lb/api", "http://lb/api/"], host: lb, portRange: {low: 80, high: 90}}}]`, `pools[0].updater.urls[1]: Invalid value: "http://lb/api": is the same as pools[0].updater.urls[0]: list an updater once`},
 		"no host":                 {`pools: [{name: edge, updater: {urls: ["http://lb"], portRange: {low: 80, high: 90}}}]`, "pools[0].updater.host: Required value: say which address or DNS name clients connect to: it is published in the status of Services"},

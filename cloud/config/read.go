@@ -144,7 +144,7 @@ func (r *reader) entries(n *yaml.Node, p *field.Path) func(yield func(string, *y
 			if key.Kind != yaml.ScalarNode {
 				r.mistakes = append(r.mistakes, &field.Error{
 					Type: field.ErrorTypeTypeInvalid, Field: pathName(p), BadValue: field.OmitValueType{},
-					Detail: fmt.Sprintf("%s stands where a key must be, in line %d", kindName(key), key.Line),
+					Detail: fmt.Sprintf("%s stands where a key must be, in line %d, column %d", kindName(key), n.Content[i].Line, n.Content[i].Column),
 				})
 				continue
 			}
