@@ -1,0 +1,358 @@
+package pool
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// ask is what a Service asks for by address, in the one of three ways that counts.
+type ask struct {
+	// field to change when it is refused.
+	field string
+	addrs []netip.Addr
+}
+
+// Assign decides what the Service shall have, and takes it. It is idempotent: asked again it answers the same. In this
+// order:
+//
+// Addresses that are asked for, by annotation, else by spec.externalIPs when at least one of them lies in a pool, else
+// by spec.loadBalancerIP, are given all or none. A family that they do not cover is chosen. An address of
+// spec.externalIPs is bound to its Service and never shared.
+//
+// What is held and lies in the named pool, if one is named, stays: one address per family, the one taken first. Other
+// addresses of that family are left; that there are any means that a move was cut short.
+//
+// A free choice joins the address that the Service's sharing key has already, else takes the next address of the first
+// pool that has one. Families are chosen independently of each other. With RequireDualStack it is both or none; with
+// PreferDualStack one is enough, and the other is only reported when it is exhausted or cannot be shared.
+//
+// What is refused leaves the Service with all that it holds. What it holds stays too when only its pool changed: when
+// that is gone, lost the address, or serves this Service no longer, Refusal says so. When Services with
+// one key come to clash on an address, by their ports or selectors, both keep it and both are told. When they have no
+// common key any more, or one reserves the address by spec.externalIPs, it is the older one's: the younger moves
+// to another address, or keeps it and is told when there is none.
+//
+// A Service whose families are SingleStack leaves the address of the other family.
+func (a *Allocator) Assign(req lb.Request) Result {
+	s := a.know(&req)
+	want, refusal := a.decide(s, &req)
+	leases := make([]lb.Lease, 0, len(want))
+	for _, l := range s.leases {
+		l.leaving = true
+	}
+	for _, addr := range want {
+		r := a.records[addr]
+		if r.leaseOf(s) == nil {
+			r = a.hold(s, addr)
+		}
+		r.leaseOf(s).leaving = false
+		leases = append(leases, r.lease())
+	}
+	var leave []lb.Lease
+	for _, l := range s.leases {
+		if l.leaving {
+			leave = append(leave, l.record.lease())
+		}
+	}
+	a.forget(s)
+	return Result{Want: leases, Leave: leave, Refusal: refusal}
+}
+
+// Allowed names the pool that contains the address, and refuses when there is none or when it does not serve the
+// Service, whoever holds the address.
+func (a *Allocator) Allowed(req lb.Request, addr netip.Addr) (pool string, refusal *lb.Refusal) {
+	space := a.spaceOf(addr)
+	if space == nil {
+		return "", lb.Refuse(lb.ReasonAddressNotInPool, "%s is in no pool of the cloud-config", addr)
+	}
+	if d := space.pool.admits(&req); d != admitted {
+		return space.pool.Name, lb.Refuse(lb.ReasonNotAllowed, "%s is in pool %q, which %s", addr, space.pool.Name, space.pool.explain(d, &req))
+	}
+	return space.pool.Name, nil
+}
+
+// decide takes nothing: it only says what the Service shall have, in the order of its families.
+func (a *Allocator) decide(s *service, req *lb.Request) ([]netip.Addr, *lb.Refusal) {
+	families := wantedFamilies(req)
+	if len(families) == 0 {
+		return s.kept(nil), lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family")
+	}
+	asked := a.asked(s, req)
+	flaw, refusal := a.checkAsk(s, req, asked, families)
+	if refusal != nil {
+		return s.kept(families), refusal
+	}
+	var want []netip.Addr
+	var missing *lb.Refusal
+	for _, f := range families {
+		addrs := slices.Collect(ofFamily(asked.addrs, f))
+		if len(addrs) == 0 {
+			var refusal *lb.Refusal
+			var done bool
+			addrs, refusal, done = a.choose(s, req, f)
+			switch {
+			case !done && req.FamilyPolicy == lb.RequireDualStack:
+				return s.kept(families), refusal
+			case len(addrs) == 0:
+				missing = first(missing, refusal)
+			default:
+				flaw = first(flaw, refusal)
+			}
+		}
+		want = append(want, addrs...)
+	}
+	if len(want) == 0 {
+		return s.kept(families), missing
+	}
+	if missing != nil && (missing.Reason == lb.ReasonPoolExhausted || missing.Reason == lb.ReasonSharingConflict) {
+		flaw = first(flaw, missing)
+	}
+	return want, flaw
+}
+
+func first(x, y *lb.Refusal) *lb.Refusal {
+	if x != nil {
+		return x
+	}
+	return y
+}
+
+func wantedFamilies(req *lb.Request) []lb.Family {
+	if len(req.Families) > 1 && req.FamilyPolicy != lb.PreferDualStack && req.FamilyPolicy != lb.RequireDualStack {
+		return req.Families[:1]
+	}
+	return req.Families
+}
+
+func ofFamily(addrs []netip.Addr, f lb.Family) func(yield func(netip.Addr) bool) {
+	return func(yield func(netip.Addr) bool) {
+		for _, addr := range addrs {
+			if lb.FamilyOf(addr) == f && !yield(addr) {
+				return
+			}
+		}
+	}
+}
+
+// kept is what the Service goes on having when what it asks for is refused: what it holds of the families, in their
+// order, without what it is about to leave. It is never empty while anything is held.
+func (s *service) kept(families []lb.Family) []netip.Addr {
+	var kept []netip.Addr
+	for _, f := range families {
+		kept = append(kept, s.current(f)...)
+	}
+	if len(kept) > 0 {
+		return kept
+	}
+	return slices.Concat(s.current(lb.IPv4), s.current(lb.IPv6))
+}
+
+// current is what the Service holds of a family, without what it is about to leave unless that is all there is.
+func (s *service) current(f lb.Family) []netip.Addr {
+	var staying, all []netip.Addr
+	for _, l := range s.leases {
+		if lb.FamilyOf(l.record.addr) != f {
+			continue
+		}
+		all = append(all, l.record.addr)
+		if !l.leaving {
+			staying = append(staying, l.record.addr)
+		}
+	}
+	if len(staying) > 0 {
+		return staying
+	}
+	return all
+}
+
+// asked reads the request by address. spec.externalIPs may name addresses that are not ours; one that the Service
+// holds is ours also when its pool is gone.
+func (a *Allocator) asked(s *service, req *lb.Request) ask {
+	if len(req.Addresses) > 0 {
+		return ask{"annotation " + lb.AnnotationAddresses, unique(req.Addresses)}
+	}
+	var external []netip.Addr
+	for _, addr := range unique(req.ExternalIPs) {
+		if a.spaceOf(addr) != nil || a.records[addr].leaseOf(s) != nil {
+			external = append(external, addr)
+		}
+	}
+	if len(external) > 0 {
+		return ask{"spec.externalIPs", external}
+	}
+	if req.LoadBalancerIP.IsValid() {
+		return ask{"spec.loadBalancerIP", []netip.Addr{req.LoadBalancerIP}}
+	}
+	return ask{}
+}
+
+// unique drops repetitions and keeps the order.
+func unique(addrs []netip.Addr) []netip.Addr {
+	if len(addrs) < 2 {
+		return addrs
+	}
+	seen := make(map[netip.Addr]struct{}, len(addrs))
+	var once []netip.Addr
+	for _, addr := range addrs {
+		if _, again := seen[addr]; !again {
+			seen[addr] = struct{}{}
+			once = append(once, addr)
+		}
+	}
+	return once
+}
+
+// checkAsk looks at every address asked for. A refusal is of one that the Service cannot have; a flaw is about one
+// that it holds and keeps.
+func (a *Allocator) checkAsk(s *service, req *lb.Request, asked ask, families []lb.Family) (flaw, refusal *lb.Refusal) {
+	for _, addr := range asked.addrs {
+		if !slices.Contains(families, lb.FamilyOf(addr)) {
+			return nil, lb.Refuse(lb.ReasonFamilyMismatch, "%s asks for %s, which is %s, but spec.ipFamilies of the Service is %s: change one of the two",
+				asked.field, addr, lb.FamilyOf(addr), listFamilies(families))
+		}
+		if l := a.records[addr].leaseOf(s); l != nil {
+			if refusal := a.checkPool(req, asked.field, addr, l.record.pool); refusal != nil {
+				return nil, refusal
+			}
+			if rival := l.rival(); rival != nil {
+				return nil, inUse(asked.field, addr, rival)
+			}
+			flaw = first(flaw, a.flaw(l, req))
+			continue
+		}
+		if refusal := a.checkNew(s, req, asked.field, addr); refusal != nil {
+			return nil, refusal
+		}
+	}
+	return flaw, nil
+}
+
+// checkNew refuses an address asked for that the Service does not hold and may not have.
+func (a *Allocator) checkNew(s *service, req *lb.Request, field string, addr netip.Addr) *lb.Refusal {
+	space := a.spaceOf(addr)
+	if space == nil {
+		return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, which is in no pool: ask for an address of pool %s", field, addr, a.listPools())
+	}
+	if refusal := a.checkPool(req, field, addr, space.pool.Name); refusal != nil {
+		return refusal
+	}
+	if d := space.pool.admits(req); d != admitted {
+		return lb.Refuse(lb.ReasonNotAllowed, "%s asks for %s of pool %q, which %s: ask for another address", field, addr, space.pool.Name, space.pool.explain(d, req))
+	}
+	r := a.records[addr]
+	if r == nil {
+		return nil
+	}
+	if r.quarantined {
+		return quarantined(field, addr)
+	}
+	o, refusal := r.obstacle(s, true)
+	if o != nil && refusal == nil {
+		return inUse(field, addr, o)
+	}
+	return refusal
+}
+
+// checkPool refuses an address that is not in the pool that the Service names beside it.
+func (a *Allocator) checkPool(req *lb.Request, field string, addr netip.Addr, pool string) *lb.Refusal {
+	if req.Pool == "" || req.Pool == pool {
+		return nil
+	}
+	if a.named[req.Pool] == nil {
+		return a.poolNotFound(req.Pool)
+	}
+	return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, which is in pool %q, but annotation %s names pool %q: change one of the two",
+		field, addr, pool, lb.AnnotationPool, req.Pool)
+}
+
+// choose finds the addresses of one family that was not asked for by address. When it is not done, they are what is
+// held although something else is asked for, or nothing.
+func (a *Allocator) choose(s *service, req *lb.Request, f lb.Family) (addrs []netip.Addr, refusal *lb.Refusal, done bool) {
+	if l := a.stay(s, req, f); l != nil {
+		return []netip.Addr{l.record.addr}, a.flaw(l, req), true
+	}
+	addr, refusal := a.pick(s, req, f)
+	if refusal == nil {
+		return []netip.Addr{addr}, nil, true
+	}
+	for _, l := range s.leases {
+		if rival := l.rival(); rival != nil && !l.leaving && lb.FamilyOf(l.record.addr) == f {
+			refusal = lb.Refuse(lb.ReasonSharingConflict, "%s belongs to the older Service %s, which does not share it with this Service, and there is no other: %s",
+				l.record.addr, rival.Ref, refusal.Message)
+			break
+		}
+	}
+	return s.current(f), refusal, false
+}
+
+// stay is the lease of a family that the Service goes on with, nil when it holds none that is compatible with what it
+// asks for. What it has comes before what it was about to leave, and what is in order before what is flawed.
+func (a *Allocator) stay(s *service, req *lb.Request, f lb.Family) *lease {
+	var best *lease
+	bestRank := 0
+	for _, l := range s.leases {
+		if lb.FamilyOf(l.record.addr) != f || req.Pool != "" && l.record.pool != req.Pool || l.rival() != nil {
+			continue
+		}
+		rank := 4
+		if l.leaving {
+			rank -= 2
+		}
+		if a.flaw(l, req) != nil {
+			rank--
+		}
+		if rank > bestRank {
+			best, bestRank = l, rank
+		}
+	}
+	return best
+}
+
+// pick makes a free choice for one family.
+func (a *Allocator) pick(s *service, req *lb.Request, f lb.Family) (netip.Addr, *lb.Refusal) {
+	pools := a.pools
+	var named *pool
+	if req.Pool != "" {
+		if named = a.named[req.Pool]; named == nil {
+			return netip.Addr{}, a.poolNotFound(req.Pool)
+		}
+		if d := named.admits(req); d != admitted {
+			return netip.Addr{}, lb.Refuse(lb.ReasonNotAllowed, "annotation %s names pool %q, which %s: name another pool", lb.AnnotationPool, req.Pool, named.explain(d, req))
+		}
+		pools = []*pool{named}
+	}
+	if s.key != "" {
+		if addr, refusal := a.join(s, req, named, f); addr.IsValid() || refusal != nil {
+			return addr, refusal
+		}
+	}
+	for _, p := range pools {
+		if p.offers(req) && p.space(f) != nil {
+			if addr, ok := p.space(f).peek(a.records); ok {
+				return addr, nil
+			}
+		}
+	}
+	return netip.Addr{}, a.unavailable(req, pools, f)
+}
+
+// flaw is what is wrong with an address that the Service holds and keeps.
+func (a *Allocator) flaw(l *lease, req *lb.Request) *lb.Refusal {
+	r := l.record
+	switch {
+	case r.space == nil && a.named[r.pool] == nil:
+		return lb.Refuse(lb.ReasonPoolMissing, "%s is kept, but its pool %q is not in the cloud-config any more: put the pool back, or move the Service to another one by annotation %s",
+			r.addr, r.pool, lb.AnnotationPool)
+	case r.space == nil:
+		return lb.Refuse(lb.ReasonAddressNotInPool, "%s is kept, but pool %q does not contain it any more: put the address back, or move the Service to another one by annotation %s",
+			r.addr, r.pool, lb.AnnotationAddresses)
+	}
+	if d := r.space.pool.admits(req); d != admitted {
+		return lb.Refuse(lb.ReasonNotAllowed, "%s is kept, but its pool %q %s: move the Service to another pool by annotation %s, or change the pool",
+			r.addr, r.pool, r.space.pool.explain(d, req), lb.AnnotationPool)
+	}
+	_, refusal := r.obstacle(l.service, false)
+	return refusal
+}

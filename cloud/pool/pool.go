@@ -1,0 +1,165 @@
+// Package pool decides which address a Service gets. It is a ledger in memory: rebuilt at start by Adopt,
+// asked by Assign, and told by Release when an address is answered for no longer.
+//
+// What is asked for and allowed comes before what is held, and that comes before a free choice. What is held is
+// never taken away by a refusal. A refusal is a value with a reason, never something else served instead.
+//
+// The package is deterministic: the same calls in the same order give the same results. So it knows no clock, no
+// randomness and no order of a map, logs nothing, counts no metrics and talks to nobody; whoever calls it does.
+package pool
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// Allocator knows every address of every pool, who holds it, and which one is next. It is not safe for
+// concurrent use: the caller serialises.
+//
+// It stores something only for addresses that were touched: held, quarantined or freed. So a pool costs the same
+// whether it is a /30 or an IPv6 /64, and Assign and Release cost the same in an empty and in a nearly full one.
+type Allocator struct {
+	// pools with addresses, in the order in which a free choice tries them.
+	pools []*pool
+	// named has every configured pool, also those that hand out no addresses here; names are its keys, sorted.
+	named map[string]*pool
+	names []string
+	// spaces sorted by pool name, then family.
+	spaces []*space
+	// spans are all ranges of all pools, disjoint and sorted.
+	spans []span
+
+	// records of the touched addresses. An address of a pool without a record was never used.
+	records  map[netip.Addr]*record
+	services map[string]*service
+	groups   map[group][]*service
+	// releases counts what was freed, so that the queues keep their order over a reload.
+	releases uint64
+}
+
+// Result is what Assign decided.
+type Result struct {
+	// Want is what the Service shall have, primary family first. All of it is held after the call.
+	Want []lb.Lease
+	// Leave is held too, but not wanted any more: publish Want, withdraw these, then Release each.
+	Leave []lb.Lease
+	// Refusal is what was asked for and is not done. With an empty Want it is why the Service is not served,
+	// otherwise why it is Degraded.
+	Refusal *lb.Refusal
+}
+
+// New makes an Allocator in which nothing is held. Adopt what Services hold already before the first Assign.
+func New(pools []config.Pool) *Allocator {
+	a := &Allocator{
+		records:  map[netip.Addr]*record{},
+		services: map[string]*service{},
+		groups:   map[group][]*service{},
+	}
+	a.SetPools(pools)
+	return a
+}
+
+// SetPools replaces the pools by those of a validated cloud-config: names are unique and addresses of two pools do
+// not overlap. What is held stays held, also when it lies in no pool any more; when it lies in another pool now
+// (a pool was renamed or split), it belongs to that one from now on. Quarantine stays too. A freed address that lies
+// outside of every pool is forgotten. The cost is linear in the addresses touched, not in the size of the pools.
+func (a *Allocator) SetPools(pools []config.Pool) {
+	a.pools, a.spaces, a.spans = nil, nil, nil
+	a.named = make(map[string]*pool, len(pools))
+	for _, c := range pools {
+		p := newPool(c)
+		a.named[c.Name] = p
+		if c.Addresses == nil {
+			continue
+		}
+		a.pools = append(a.pools, p)
+		for _, s := range p.spaces() {
+			a.spaces = append(a.spaces, s)
+			for _, r := range s.ranges {
+				a.spans = append(a.spans, span{r, s})
+			}
+		}
+	}
+	a.names = slices.Sorted(maps.Keys(a.named))
+	slices.SortFunc(a.pools, preference)
+	slices.SortFunc(a.spaces, func(x, y *space) int {
+		return cmp.Or(cmp.Compare(x.pool.Name, y.pool.Name), cmp.Compare(x.family, y.family))
+	})
+	slices.SortFunc(a.spans, func(x, y span) int { return x.From().Compare(y.From()) })
+	a.rehome()
+}
+
+// rehome sorts the touched addresses into the spaces of new pools.
+func (a *Allocator) rehome() {
+	var freed []*record
+	for addr, r := range a.records {
+		r.space = a.spaceOf(addr)
+		if r.space != nil {
+			r.pool = r.space.pool.Name
+		}
+		r.prev, r.next = nil, nil
+		switch {
+		case r.queued && r.space == nil:
+			delete(a.records, addr)
+		case r.queued:
+			freed = append(freed, r)
+		default:
+			a.count(r)
+		}
+	}
+	slices.SortFunc(freed, func(x, y *record) int { return cmp.Compare(x.freedAt, y.freedAt) })
+	for _, r := range freed {
+		r.space.freed.push(r)
+	}
+	for _, s := range a.spaces {
+		s.advance(a.records) // pays here, once, for passing what is held
+	}
+}
+
+// spaceOf finds the pool and family that an address belongs to, nil when it lies in no pool.
+func (a *Allocator) spaceOf(addr netip.Addr) *space {
+	i, found := slices.BinarySearchFunc(a.spans, addr, func(s span, addr netip.Addr) int { return s.From().Compare(addr) })
+	if !found {
+		i--
+	}
+	if i < 0 || !a.spans[i].Contains(addr) {
+		return nil
+	}
+	return a.spans[i].space
+}
+
+// PoolOf names the configured pool that contains the address.
+func (a *Allocator) PoolOf(addr netip.Addr) (string, bool) {
+	if s := a.spaceOf(addr); s != nil {
+		return s.pool.Name, true
+	}
+	return "", false
+}
+
+// Usage counts each pool's addresses by family, sorted by pool name and family. It costs nothing per address.
+// Addresses that are held outside of every pool are not in it: see Outside.
+func (a *Allocator) Usage() []lb.Usage {
+	usage := make([]lb.Usage, 0, len(a.spaces))
+	for _, s := range a.spaces {
+		usage = append(usage, lb.Usage{Pool: s.pool.Name, Family: s.family, Size: s.size, Used: s.used, Quarantined: s.quarantined})
+	}
+	return usage
+}
+
+// Outside lists what is held although no configured pool contains it, sorted by address. Pool is where the address
+// was last known to belong. The cost is linear in the addresses touched.
+func (a *Allocator) Outside() []lb.Lease {
+	var outside []lb.Lease
+	for _, r := range a.records {
+		if r.space == nil && len(r.holders) > 0 {
+			outside = append(outside, r.lease())
+		}
+	}
+	slices.SortFunc(outside, func(x, y lb.Lease) int { return x.Addr.Compare(y.Addr) })
+	return outside
+}

@@ -1,0 +1,151 @@
+package pool
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// listed bounds how many pools a message names: it must fit into an event.
+const listed = 5
+
+// denial is why a pool does not serve a Service. It becomes words only when somebody reads them.
+type denial int
+
+const (
+	admitted denial = iota
+	otherClass
+	namespaceNotAllowed
+	namespaceNotSelected
+	serviceNotSelected
+)
+
+// admits says whether the pool serves the Service at all, be it asked for by name or not.
+func (p *pool) admits(req *lb.Request) denial {
+	if p.LoadBalancerClass != req.Class {
+		return otherClass
+	}
+	if len(p.allowed) > 0 {
+		if _, ok := p.allowed[req.Namespace]; !ok {
+			return namespaceNotAllowed
+		}
+	}
+	if p.NamespaceSelector != nil && !p.NamespaceSelector.Matches(labels.Set(req.NamespaceLabels)) {
+		return namespaceNotSelected
+	}
+	if p.ServiceSelector != nil && !p.ServiceSelector.Matches(labels.Set(req.Labels)) {
+		return serviceNotSelected
+	}
+	return admitted
+}
+
+// offers says whether a free choice may take addresses of a pool: one that the Service names, or one with autoAssign.
+func (p *pool) offers(req *lb.Request) bool {
+	return (p.AutoAssign || p.Name == req.Pool) && p.admits(req) == admitted
+}
+
+// explain completes the sentence "the pool ...".
+func (p *pool) explain(d denial, req *lb.Request) string {
+	switch d {
+	case otherClass:
+		if p.LoadBalancerClass == "" {
+			return fmt.Sprintf("serves only Services without spec.loadBalancerClass, and this one has %q", req.Class)
+		}
+		return fmt.Sprintf("serves only Services with spec.loadBalancerClass %q, and this one has %q", p.LoadBalancerClass, req.Class)
+	case namespaceNotAllowed:
+		return fmt.Sprintf("does not serve namespace %q (allowedNamespaces)", req.Namespace)
+	case namespaceNotSelected:
+		return fmt.Sprintf("does not serve namespace %q, whose labels do not match namespaceSelector %q", req.Namespace, p.NamespaceSelector)
+	case serviceNotSelected:
+		return fmt.Sprintf("does not serve Services whose labels do not match serviceSelector %q", p.ServiceSelector)
+	default:
+		return "serves this Service"
+	}
+}
+
+// unavailable says why a free choice among the pools found no address of a family.
+func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family) *lb.Refusal {
+	var serving, full []string
+	for _, p := range pools {
+		if !p.offers(req) {
+			continue
+		}
+		serving = append(serving, p.Name)
+		if s := p.space(f); s != nil {
+			full = append(full, s.exhausted())
+		}
+	}
+	switch {
+	case len(full) > 1:
+		return lb.Refuse(lb.ReasonPoolExhausted, "%s; enlarge one of them or delete a Service", shorten(full, "; "))
+	case len(full) > 0:
+		return lb.Refuse(lb.ReasonPoolExhausted, "%s; enlarge it or delete a Service", full[0])
+	case len(serving) > 0:
+		return lb.Refuse(lb.ReasonFamilyUnavailable, "pool %s has no %s addresses: add some, or change spec.ipFamilies", shorten(serving, ", "), f)
+	case len(a.named) == 0:
+		return lb.Refuse(lb.ReasonNoPool, "the cloud-config has no pools: add one")
+	}
+	reasons := make([]string, 0, len(a.names))
+	for _, name := range a.names {
+		p := a.named[name]
+		switch d := p.admits(req); {
+		case d != admitted:
+			reasons = append(reasons, fmt.Sprintf("pool %s %s", name, p.explain(d, req)))
+		case p.Addresses == nil:
+			reasons = append(reasons, fmt.Sprintf("pool %s has no addresses", name))
+		default:
+			reasons = append(reasons, fmt.Sprintf("pool %s has autoAssign: false and must be named", name))
+		}
+	}
+	return lb.Refuse(lb.ReasonNoPool, "no pool serves this Service unasked: %s; add a pool, or name one by annotation %s", shorten(reasons, "; "), lb.AnnotationPool)
+}
+
+func (s *space) exhausted() string {
+	if s.quarantined > 0 {
+		return fmt.Sprintf("pool %s: of %d %s addresses %d are in use and %d quarantined", s.pool.Name, s.size, s.family, s.used, s.quarantined)
+	}
+	return fmt.Sprintf("pool %s: all %d %s addresses are in use", s.pool.Name, s.size, s.family)
+}
+
+func (a *Allocator) poolNotFound(name string) *lb.Refusal {
+	return lb.Refuse(lb.ReasonPoolNotFound, "annotation %s names pool %q, which is not in the cloud-config: name one of %s, or add it", lb.AnnotationPool, name, a.listPools())
+}
+
+func (a *Allocator) listPools() string {
+	if len(a.names) == 0 {
+		return "(none is configured)"
+	}
+	return shorten(a.names, ", ")
+}
+
+func inUse(field string, addr netip.Addr, holder *service) *lb.Refusal {
+	if holder.reserves(addr) {
+		return lb.Refuse(lb.ReasonAddressInUse, "%s asks for %s, which Service %s reserves by spec.externalIPs: ask for another address", field, addr, holder.Ref)
+	}
+	return lb.Refuse(lb.ReasonAddressInUse, "%s asks for %s, which is held by Service %s: ask for another address", field, addr, holder.Ref)
+}
+
+func quarantined(field string, addr netip.Addr) *lb.Refusal {
+	return lb.Refuse(lb.ReasonAddressQuarantined, "%s asks for %s, which is quarantined because another machine may still answer for it: wait, or ask for another address", field, addr)
+}
+
+func listFamilies(families []lb.Family) string {
+	names := make([]string, len(families))
+	for i, f := range families {
+		names[i] = string(f)
+	}
+	return strings.Join(names, ", ")
+}
+
+// shorten joins the first few items and counts the rest.
+func shorten(items []string, separator string) string {
+	if len(items) <= listed {
+		return strings.Join(items, separator)
+	}
+	return strings.Join(append(slices.Clone(items[:listed]), fmt.Sprintf("and %d more", len(items)-listed)), separator)
+}
