@@ -277,14 +277,15 @@ func (a *Allocator) choose(s *service, req *lb.Request, f lb.Family) (addrs []ne
 	if refusal == nil {
 		return []netip.Addr{addr}, nil, true
 	}
-	for _, l := range s.leases {
-		if rival := l.rival(); rival != nil && !l.leaving && lb.FamilyOf(l.record.addr) == f {
+	kept := s.current(f)
+	for _, addr := range kept {
+		if rival := a.records[addr].leaseOf(s).rival(); rival != nil {
 			refusal = lb.Refuse(lb.ReasonSharingConflict, "%s belongs to the older Service %s, which does not share it with this Service, and there is no other: %s",
-				l.record.addr, rival.Ref, refusal.Message)
+				addr, rival.Ref, refusal.Message)
 			break
 		}
 	}
-	return s.current(f), refusal, false
+	return kept, refusal, false
 }
 
 // stay is the lease of a family that the Service goes on with, nil when it holds none that is compatible with what it

@@ -199,7 +199,7 @@ func (a *Allocator) Adopt(req lb.Request, held lb.Lease) *lb.Refusal {
 			}
 		}
 	}
-	if r := a.hold(s, held.Addr); r.pool == "" {
+	if r := a.hold(s, held.Addr); r.space == nil && len(r.holders) == 1 {
 		r.pool = held.Pool
 	}
 	return nil

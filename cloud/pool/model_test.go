@@ -1,0 +1,569 @@
+package pool_test
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
+	"pgregory.net/rapid"
+
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/pool"
+)
+
+// world is every address that the model knows, ascending: a dozen of IPv4, half a dozen of IPv6.
+var world = append(addressesOf(set("192.0.2.0-192.0.2.11")), addressesOf(set("2001:db8::-2001:db8::5"))...)
+
+func addressesOf(s *netipx.IPSet) []netip.Addr {
+	var all []netip.Addr
+	for _, r := range s.Ranges() {
+		for a := r.From(); ; a = a.Next() {
+			all = append(all, a)
+			if a == r.To() {
+				break
+			}
+		}
+	}
+	return all
+}
+
+// model is the naive ledger: it enumerates, scans and sorts, and says what the Allocator should have done. Two
+// Allocators are told the same; they must answer the same.
+type model struct {
+	real, twin *pool.Allocator
+
+	pools      []config.Pool
+	holders    map[netip.Addr][]string
+	leases     map[string][]netip.Addr
+	pool       map[netip.Addr]string // of what is held
+	quarantine map[netip.Addr]bool
+	freed      []netip.Addr
+	// views are the last requests of the Services, leaving what their last answers told them to leave.
+	views   map[string]lb.Request
+	leaving map[string][]netip.Addr
+}
+
+func newModel() *model {
+	return &model{
+		real: pool.New(nil), twin: pool.New(nil),
+		holders: map[netip.Addr][]string{}, leases: map[string][]netip.Addr{}, pool: map[netip.Addr]string{}, quarantine: map[netip.Addr]bool{},
+		views: map[string]lb.Request{}, leaving: map[string][]netip.Addr{},
+	}
+}
+
+func (m *model) poolOf(a netip.Addr) *config.Pool {
+	for i, p := range m.pools {
+		if p.Addresses != nil && p.Addresses.Contains(a) {
+			return &m.pools[i]
+		}
+	}
+	return nil
+}
+
+func (m *model) setPools(pools []config.Pool) {
+	m.pools = pools
+	m.real.SetPools(pools)
+	m.twin.SetPools(slices.Clone(pools))
+	m.freed = slices.DeleteFunc(m.freed, func(a netip.Addr) bool { return m.poolOf(a) == nil })
+	for a := range m.holders {
+		if p := m.poolOf(a); p != nil {
+			m.pool[a] = p.Name
+		}
+	}
+}
+
+func (m *model) take(uid string, a netip.Addr, name string) {
+	if len(m.holders[a]) == 0 {
+		m.pool[a] = name
+	}
+	m.holders[a] = append(m.holders[a], uid)
+	m.leases[uid] = append(m.leases[uid], a)
+	m.freed = without(m.freed, a)
+}
+
+func (m *model) release(t require.TestingT, uid string, a netip.Addr) {
+	held := slices.Contains(m.holders[a], uid)
+	m.holders[a] = without(m.holders[a], uid)
+	m.leases[uid] = without(m.leases[uid], a)
+	last := held && len(m.holders[a]) == 0
+	require.Equal(t, last, m.real.Release(uid, a), "release of %s by %s", a, uid)
+	require.Equal(t, last, m.twin.Release(uid, a))
+	if last {
+		delete(m.holders, a)
+		delete(m.pool, a)
+		if m.poolOf(a) != nil && !m.quarantine[a] {
+			m.freed = append(m.freed, a)
+		}
+	}
+}
+
+func (m *model) setQuarantine(a netip.Addr, on bool) {
+	was := m.quarantine[a]
+	m.quarantine[a] = on
+	if on {
+		m.real.Quarantine(a)
+		m.twin.Quarantine(a)
+		m.freed = without(m.freed, a)
+		return
+	}
+	m.real.Unquarantine(a)
+	m.twin.Unquarantine(a)
+	if was && len(m.holders[a]) == 0 && m.poolOf(a) != nil {
+		m.freed = append(m.freed, a)
+	}
+}
+
+func (m *model) adopt(t require.TestingT, req lb.Request, l lb.Lease) {
+	refusal := m.real.Adopt(req, l)
+	require.Equal(t, refusal, m.twin.Adopt(req, l))
+	if slices.Contains(m.holders[l.Addr], req.UID) {
+		require.Nil(t, refusal, "adopting twice")
+		return
+	}
+	m.views[req.UID] = req
+	friends := true
+	for _, uid := range m.holders[l.Addr] {
+		friends = friends && friendly(req, m.views[uid], l.Addr)
+	}
+	require.Equal(t, friends, refusal == nil, "adoption of %s by %s beside %v", l.Addr, req.UID, m.holders[l.Addr])
+	if refusal == nil {
+		name := l.Pool
+		if p := m.poolOf(l.Addr); p != nil {
+			name = p.Name
+		}
+		m.take(req.UID, l.Addr, name)
+	}
+}
+
+func (m *model) assign(t require.TestingT, req lb.Request) {
+	m.views[req.UID] = req
+	before := slices.Clone(m.leases[req.UID])
+	got := m.real.Assign(req)
+	require.Equal(t, got, m.twin.Assign(req), "same input, same output")
+
+	var want, leave, fresh []netip.Addr
+	for _, l := range got.Leave {
+		leave = append(leave, l.Addr)
+	}
+	for _, l := range got.Want {
+		want = append(want, l.Addr)
+		require.NotContains(t, leave, l.Addr)
+		if !slices.Contains(before, l.Addr) {
+			fresh = append(fresh, l.Addr)
+		}
+	}
+	require.Len(t, append(slices.Clone(fresh), before...), len(want)+len(leave), "what was held is wanted or left")
+	if len(before) > 0 {
+		require.NotEmpty(t, want, "nothing takes away the last address")
+	}
+	if got.Refusal != nil {
+		require.NotEmpty(t, got.Refusal.Message)
+		require.Less(t, len(got.Refusal.Message), 1024)
+	} else {
+		require.NotEmpty(t, want)
+	}
+	m.checkAsked(t, req, got.Refusal, want, fresh)
+	for _, a := range fresh {
+		m.checkFresh(t, req, a)
+	}
+	if req.FamilyPolicy == lb.RequireDualStack {
+		both := slices.ContainsFunc(want, netip.Addr.Is4) && slices.ContainsFunc(want, netip.Addr.Is6)
+		require.True(t, both || got.Refusal != nil && len(fresh) == 0, "both families or nothing new: %v", got)
+	}
+	if got.Refusal != nil && got.Refusal.Reason == lb.ReasonPoolExhausted {
+		m.checkExhausted(t, req)
+	}
+	for _, a := range fresh {
+		m.take(req.UID, a, m.poolOf(a).Name)
+	}
+	m.leaving[req.UID] = leave
+	require.Equal(t, got, m.real.Assign(req), "asked again")
+	require.Equal(t, got, m.twin.Assign(req))
+}
+
+// checkAsked: addresses that are asked for come all, and in order, or nothing new comes.
+func (m *model) checkAsked(t require.TestingT, req lb.Request, refusal *lb.Refusal, want, fresh []netip.Addr) {
+	asked := m.asked(req)
+	if len(asked) == 0 {
+		return
+	}
+	for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
+		other := func(a netip.Addr) bool { return lb.FamilyOf(a) != f }
+		of := slices.DeleteFunc(slices.Clone(asked), other)
+		served := slices.DeleteFunc(slices.Clone(want), other)
+		if len(of) > 0 && !slices.Equal(of, served) {
+			require.NotNil(t, refusal, "%v asked, %v served", asked, want)
+			require.Empty(t, fresh, "%v asked and refused, %v served", asked, want)
+		}
+	}
+}
+
+func (m *model) asked(req lb.Request) []netip.Addr {
+	asked := req.Addresses
+	if len(asked) == 0 {
+		asked = slices.DeleteFunc(slices.Clone(req.ExternalIPs), func(a netip.Addr) bool {
+			return m.poolOf(a) == nil && !slices.Contains(m.holders[a], req.UID)
+		})
+	}
+	if len(asked) == 0 && req.LoadBalancerIP.IsValid() {
+		asked = []netip.Addr{req.LoadBalancerIP}
+	}
+	var once []netip.Addr
+	for _, a := range asked {
+		if !slices.Contains(once, a) {
+			once = append(once, a)
+		}
+	}
+	return once
+}
+
+// checkFresh: a new address comes from a pool that serves the Service, is shared with friends only, and is the one that
+// was asked for, that the key has, or that is next.
+func (m *model) checkFresh(t require.TestingT, req lb.Request, a netip.Addr) {
+	p := m.poolOf(a)
+	require.NotNil(t, p, "%s lies in a pool", a)
+	require.True(t, serves(*p, req), "pool %s serves %s", p.Name, req.UID)
+	require.False(t, m.quarantine[a], "%s is not quarantined", a)
+	require.Contains(t, req.Families, lb.FamilyOf(a))
+	if req.Pool != "" {
+		require.Equal(t, req.Pool, p.Name)
+	}
+	for _, uid := range m.holders[a] {
+		require.True(t, friendly(req, m.views[uid], a) && compatible(req, m.views[uid]), "%s shares %s with %s", req.UID, a, uid)
+	}
+	if slices.Contains(m.asked(req), a) {
+		return
+	}
+	if keyed := m.addressesOfKey(req, lb.FamilyOf(a)); len(keyed) > 0 {
+		fits := slices.IndexFunc(keyed, func(k netip.Addr) bool {
+			p := m.poolOf(k)
+			return p != nil && serves(*p, req) && !m.quarantine[k] && !slices.ContainsFunc(m.holders[k], func(uid string) bool {
+				return !friendly(req, m.views[uid], k) || !compatible(req, m.views[uid])
+			})
+		})
+		require.GreaterOrEqual(t, fits, 0, "%s gets %s beside its key's %v", req.UID, a, keyed)
+		require.Equal(t, keyed[fits], a, "the first of its key's that fits")
+		return
+	}
+	next, ok := m.next(req, lb.FamilyOf(a))
+	require.True(t, ok)
+	require.Equal(t, next, a, "the next one for %s", req.UID)
+}
+
+// addressesOfKey are those that others of the Service's key hold, may share and do not leave.
+func (m *model) addressesOfKey(req lb.Request, f lb.Family) []netip.Addr {
+	var found []netip.Addr
+	for _, a := range world {
+		p := m.poolOf(a)
+		if lb.FamilyOf(a) != f || req.Pool != "" && (p == nil || p.Name != req.Pool) {
+			continue
+		}
+		if slices.ContainsFunc(m.holders[a], func(uid string) bool {
+			o := m.views[uid]
+			return uid != req.UID && req.SharingKey != "" && o.SharingKey == req.SharingKey && o.Namespace == req.Namespace &&
+				!slices.Contains(m.leaving[uid], a) && !reserves(o, a)
+		}) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// next is the address of a free choice: pools in order, and in each what was never used before what was freed.
+func (m *model) next(req lb.Request, f lb.Family) (netip.Addr, bool) {
+	pools := slices.DeleteFunc(slices.Clone(m.pools), func(p config.Pool) bool {
+		return p.Addresses == nil || !serves(p, req) || !p.AutoAssign && p.Name != req.Pool || req.Pool != "" && p.Name != req.Pool
+	})
+	restricted := func(p config.Pool) int {
+		if len(p.AllowedNamespaces) > 0 || p.NamespaceSelector != nil {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(pools, func(x, y config.Pool) int {
+		return cmp.Or(cmp.Compare(restricted(x), restricted(y)), cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.Name, y.Name))
+	})
+	for _, p := range pools {
+		for _, a := range world {
+			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) && len(m.holders[a]) == 0 && !m.quarantine[a] && !slices.Contains(m.freed, a) {
+				return a, true
+			}
+		}
+		for _, a := range m.freed {
+			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (m *model) checkExhausted(t require.TestingT, req lb.Request) {
+	for _, f := range req.Families {
+		if _, ok := m.next(req, f); !ok {
+			return
+		}
+	}
+	require.Fail(t, "refused as exhausted although every family has a free address")
+}
+
+// check compares all that can be asked for.
+func (m *model) check(t require.TestingT) {
+	var outside []lb.Lease
+	for _, a := range world {
+		var holders []string
+		for _, r := range m.real.Holders(a) {
+			holders = append(holders, r.UID)
+		}
+		require.Equal(t, slices.Sorted(slices.Values(m.holders[a])), holders, "holders of %s", a)
+		name, ok := m.real.PoolOf(a)
+		p := m.poolOf(a)
+		require.Equal(t, p != nil, ok)
+		if p != nil {
+			require.Equal(t, p.Name, name)
+		} else if len(holders) > 0 {
+			outside = append(outside, lb.Lease{Addr: a, Pool: m.pool[a]})
+		}
+	}
+	require.Equal(t, outside, m.real.Outside())
+	for uid := range m.views {
+		var held []lb.Lease
+		for _, a := range m.leases[uid] {
+			held = append(held, lb.Lease{Addr: a, Pool: m.pool[a]})
+		}
+		require.Equal(t, held, m.real.Leases(uid), "leases of %s", uid)
+	}
+	require.Equal(t, m.usage(), m.real.Usage())
+}
+
+func (m *model) usage() []lb.Usage {
+	usage := []lb.Usage{}
+	for _, p := range slices.SortedFunc(slices.Values(m.pools), func(x, y config.Pool) int { return cmp.Compare(x.Name, y.Name) }) {
+		for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
+			u := lb.Usage{Pool: p.Name, Family: f}
+			for _, a := range world {
+				switch {
+				case p.Addresses == nil || !p.Addresses.Contains(a) || lb.FamilyOf(a) != f:
+					continue
+				case len(m.holders[a]) > 0:
+					u.Used++
+				case m.quarantine[a]:
+					u.Quarantined++
+				}
+				u.Size++
+			}
+			if u.Size > 0 {
+				usage = append(usage, u)
+			}
+		}
+	}
+	return usage
+}
+
+// drain gives everything back; then every address of every pool is given out once and none is missing.
+func (m *model) drain(t require.TestingT) {
+	for _, a := range world {
+		m.setQuarantine(a, false)
+		for _, uid := range slices.Clone(m.holders[a]) {
+			m.release(t, uid, a)
+		}
+	}
+	m.check(t)
+	n := 0
+	for _, p := range m.pools {
+		for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
+			for {
+				n++
+				req := web(fmt.Sprintf("ns0/drain%d", n), inPool(p.Name), families(lb.SingleStack, f))
+				if !serves(p, req) {
+					break
+				}
+				m.assign(t, req)
+				if len(m.leases[req.UID]) == 0 {
+					break
+				}
+			}
+		}
+	}
+	for _, a := range world {
+		if p := m.poolOf(a); p != nil && serves(*p, web("ns0/drain")) {
+			require.Len(t, m.holders[a], 1, "%s was lost", a)
+		}
+	}
+}
+
+func serves(p config.Pool, req lb.Request) bool {
+	return p.LoadBalancerClass == req.Class && (len(p.AllowedNamespaces) == 0 || slices.Contains(p.AllowedNamespaces, req.Namespace)) &&
+		(p.NamespaceSelector == nil || req.NamespaceLabels["tier"] == "public") &&
+		(p.ServiceSelector == nil || req.Labels["expose"] == "true")
+}
+
+func reserves(r lb.Request, a netip.Addr) bool {
+	return len(r.Addresses) == 0 && slices.Contains(r.ExternalIPs, a)
+}
+
+func friendly(x, y lb.Request, a netip.Addr) bool {
+	return x.SharingKey != "" && x.SharingKey == y.SharingKey && x.Namespace == y.Namespace && !reserves(x, a) && !reserves(y, a)
+}
+
+func compatible(x, y lb.Request) bool {
+	for _, p := range x.Ports {
+		if slices.Contains(y.Ports, p) {
+			return false
+		}
+	}
+	return !x.Local && !y.Local || x.PodSelector == y.PodSelector
+}
+
+func without[T comparable](list []T, x T) []T {
+	list = slices.DeleteFunc(slices.Clone(list), func(y T) bool { return y == x })
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+// Generators.
+
+func genAddr(t *rapid.T) netip.Addr { return rapid.SampledFrom(world).Draw(t, "address") }
+
+func genAddrs(t *rapid.T, most int) []netip.Addr {
+	return rapid.SliceOfN(rapid.SampledFrom(world), 0, most).Draw(t, "addresses")
+}
+
+// rarely is true about once in n draws.
+func rarely(t *rapid.T, n int, what string) bool { return rapid.IntRange(1, n).Draw(t, what) == n }
+
+func genPools(t *rapid.T) []config.Pool {
+	const most = 3
+	var builders [most + 1]netipx.IPSetBuilder
+	for _, a := range world {
+		builders[rapid.IntRange(0, most).Draw(t, "owner of "+a.String())].Add(a)
+	}
+	var pools []config.Pool
+	for i := range most {
+		p := config.Pool{Name: fmt.Sprintf("p%d", i), AutoAssign: !rarely(t, 4, "named only"), Priority: rapid.IntRange(0, 1).Draw(t, "priority")}
+		if !rarely(t, 6, "no addresses") {
+			p.Addresses, _ = builders[i].IPSet()
+		}
+		if rarely(t, 5, "allowedNamespaces") {
+			p.AllowedNamespaces = []string{"ns0"}
+		}
+		if rarely(t, 5, "namespaceSelector") {
+			p.NamespaceSelector = selecting("tier=public")
+		}
+		if rarely(t, 8, "serviceSelector") {
+			p.ServiceSelector = selecting("expose=true")
+		}
+		if rarely(t, 8, "class") {
+			p.LoadBalancerClass = "x/y"
+		}
+		if !rarely(t, 8, "absent") {
+			pools = append(pools, p)
+		}
+	}
+	return rapid.Permutation(pools).Draw(t, "order")
+}
+
+func genRequest(t *rapid.T) lb.Request {
+	i := rapid.IntRange(0, 7).Draw(t, "service")
+	r := web(fmt.Sprintf("ns%d/s%d", i%2, i), born(i%3))
+	r.Ports = []lb.Port{{Number: uint16(rapid.IntRange(80, 83).Draw(t, "port")), Protocol: rapid.SampledFrom([]lb.Protocol{"TCP", "UDP"}).Draw(t, "protocol")}}
+	r.Labels = map[string]string{"expose": rapid.SampledFrom([]string{"true", "false"}).Draw(t, "label")}
+	r.NamespaceLabels = map[string]string{"tier": rapid.SampledFrom([]string{"public", "private"}).Draw(t, "namespace label")}
+	switch rapid.IntRange(0, 4).Draw(t, "families") {
+	case 0:
+		r.Families, r.FamilyPolicy = []lb.Family{lb.IPv4, lb.IPv6}, lb.PreferDualStack
+	case 1:
+		r.Families, r.FamilyPolicy = []lb.Family{lb.IPv6, lb.IPv4}, lb.RequireDualStack
+	case 2:
+		r.Families = []lb.Family{lb.IPv6}
+	}
+	if rarely(t, 10, "class") {
+		r.Class = "x/y"
+	}
+	if rarely(t, 3, "pool") {
+		r.Pool = rapid.SampledFrom([]string{"p0", "p1", "p2", "none"}).Draw(t, "pool name")
+	}
+	switch rapid.IntRange(0, 8).Draw(t, "ask") {
+	case 0:
+		r.Addresses = genAddrs(t, 3)
+	case 1:
+		r.ExternalIPs = genAddrs(t, 3)
+	case 2:
+		r.LoadBalancerIP = genAddr(t)
+	case 3:
+		r.Addresses, r.ExternalIPs, r.LoadBalancerIP = genAddrs(t, 1), genAddrs(t, 1), genAddr(t)
+	}
+	if rapid.Bool().Draw(t, "keyed") {
+		r.SharingKey = rapid.SampledFrom([]string{"k", "l"}).Draw(t, "key")
+	}
+	if rarely(t, 4, "local") {
+		r.Local, r.PodSelector = true, rapid.SampledFrom([]string{"", "app=a"}).Draw(t, "selector")
+	}
+	return r
+}
+
+// Whatever is done in whatever order: no address has two holders that may not share it, none comes from outside of a
+// pool, none is lost, and the same input gives the same output.
+func TestAgainstModel(t *testing.T) {
+	for i := range 10 { // a hundred random lives each
+		t.Run(fmt.Sprint(i), rapid.MakeCheck(live))
+	}
+}
+
+func live(t *rapid.T) {
+	m := newModel()
+	m.setPools(genPools(t))
+	assign := func(t *rapid.T) { m.assign(t, genRequest(t)) }
+	t.Repeat(map[string]func(*rapid.T){
+		"reload": func(t *rapid.T) { m.setPools(genPools(t)) },
+		"adopt": func(t *rapid.T) {
+			m.adopt(t, genRequest(t), lb.Lease{Addr: genAddr(t), Pool: rapid.SampledFrom([]string{"p0", "p1", "gone"}).Draw(t, "pool")})
+		},
+		"assign": assign, "assign more": assign, "assign most": assign,
+		"leave": func(t *rapid.T) {
+			uid := genRequest(t).UID
+			for _, a := range m.leaving[uid] {
+				m.release(t, uid, a)
+			}
+		},
+		"delete": func(t *rapid.T) {
+			uid := genRequest(t).UID
+			for _, a := range slices.Clone(m.leases[uid]) {
+				m.release(t, uid, a)
+			}
+		},
+		"release":      func(t *rapid.T) { m.release(t, genRequest(t).UID, genAddr(t)) },
+		"quarantine":   func(t *rapid.T) { m.setQuarantine(genAddr(t), true) },
+		"unquarantine": func(t *rapid.T) { m.setQuarantine(genAddr(t), false) },
+		"":             func(t *rapid.T) { m.check(t) },
+	})
+	m.drain(t)
+}
+
+// However hard the Allocator is worked, what it keeps in mind is what is in use: a pool that was emptied gives out
+// all of its addresses again.
+func TestEmptiedPoolIsWhole(t *testing.T) {
+	a := pool.New([]config.Pool{aPool("office", "192.0.2.0/24")})
+	for round := range 3 {
+		seen := map[netip.Addr]bool{}
+		for i := range 256 {
+			got := a.Assign(web(fmt.Sprintf("default/r%ds%d", round, i)))
+			require.Nil(t, got.Refusal)
+			assert.False(t, seen[got.Want[0].Addr])
+			seen[got.Want[0].Addr] = true
+		}
+		require.Equal(t, lb.ReasonPoolExhausted, a.Assign(web("default/more")).Refusal.Reason)
+		for i := range 256 {
+			uid := fmt.Sprintf("default/r%ds%d", round, i)
+			release(t, a, uid, a.Leases(uid)[0].Addr.String())
+		}
+	}
+}
