@@ -92,6 +92,9 @@ type Request struct {
 	SharingKey string
 	// NodeSelector narrows the nodes further than the pool does; nil selects all.
 	NodeSelector labels.Selector
+	// EndpointNodes, with Local, are the nodes that have a ready endpoint, else a serving and terminating one,
+	// sorted. Empty is no criterion.
+	EndpointNodes []string
 }
 
 // Lease is one address that a Service holds, and the pool that it was taken from.
@@ -122,8 +125,8 @@ type Reason string
 const (
 	// ReasonBound says that every address of the Service is bound, announced and published.
 	ReasonBound Reason = "Bound"
-	// ReasonInvalidAnnotation says that an annotation does not parse.
-	ReasonInvalidAnnotation Reason = "InvalidAnnotation"
+	// ReasonInvalidRequest says that an annotation or a field of the Service does not parse.
+	ReasonInvalidRequest Reason = "InvalidRequest"
 	// ReasonNoPool says that no pool serves the Service without being asked by name or address.
 	ReasonNoPool Reason = "NoPool"
 	// ReasonPoolNotFound says that the pool named on the Service is not in the cloud-config.

@@ -1,0 +1,48 @@
+package lb
+
+import (
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Readiness is the status of a Node's Ready condition.
+type Readiness string
+
+const (
+	Ready    Readiness = "True"
+	NotReady Readiness = "False"
+	// Unknown: the node's kubelet has been silent for longer than the node-monitor-grace-period.
+	Unknown Readiness = "Unknown"
+)
+
+// Node is the minimal view of a Node: what decides whether it may carry an address.
+type Node struct {
+	Name     string
+	UID      string
+	Labels   map[string]string
+	Taints   []corev1.Taint
+	Ready    Readiness
+	Cordoned bool
+	Deleting bool
+}
+
+// Agent is what a node's agent says of itself and of its host.
+type Agent struct {
+	// Present: the agent has reported on the NodeAddresses object that exists now.
+	Present bool
+	// Ready: the agent can do its work on this host; Message says what is in the way when it cannot.
+	Ready   bool
+	Message string
+	// Overdue since this time is a write that the agent has not acknowledged; zero when there is none.
+	Overdue time.Time
+	// Subnets that the host stands in, by interface.
+	Subnets []Subnet
+}
+
+// Subnet is an on-link network of a host's interface.
+type Subnet struct {
+	Interface string
+	Prefix    netip.Prefix
+}

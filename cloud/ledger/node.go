@@ -1,0 +1,312 @@
+package ledger
+
+import (
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+// node is one Node, what its NodeAddresses shall say, and how far its agent is.
+type node struct {
+	*place.Candidate // Candidate.Name is empty while there is no such Node
+	name             string
+	goneSince        time.Time
+
+	book map[netip.Addr]*entry
+	// seq counts the changes of the book. A write carries the book as it was at one seq, and becomes one
+	// generation of the object; the agent acknowledges generations.
+	seq     uint64
+	written uint64
+	acked   uint64
+	commits []commit
+	object  Object
+	// open are entries that the agent has not done yet.
+	open   map[netip.Addr]bool
+	failed map[netip.Addr]string
+}
+
+type commit struct {
+	seq        uint64
+	generation int64
+	at         time.Time
+}
+
+// entry is what a node's NodeAddresses says about an address.
+type entry struct {
+	*address
+	state       place.State
+	predecessor string
+	term        int64
+	since       time.Time
+	// seq of the book at which the agent's duty changed last.
+	seq uint64
+}
+
+// Object identifies one version of a NodeAddresses' spec.
+type Object struct {
+	UID        string
+	Generation int64
+}
+
+// Report is the status of a NodeAddresses.
+type Report struct {
+	// Object that the report is about; Generation is the observed one.
+	Object
+	// Pending and Failed addresses are not done; Failed says why.
+	Pending map[netip.Addr]bool
+	Failed  map[netip.Addr]string
+	Ready   bool
+	Message string
+	Subnets []lb.Subnet
+}
+
+func (l *Ledger) node(name string) *node {
+	n := l.nodes[name]
+	if n == nil {
+		n = &node{name: name, Candidate: &place.Candidate{}, book: map[netip.Addr]*entry{}, open: map[netip.Addr]bool{}}
+		l.nodes[name] = n
+	}
+	return n
+}
+
+// put records that the agent's duty towards an entry changed.
+func (n *node) put(e *entry) {
+	n.book[e.addr] = e
+	n.open[e.addr] = true
+	e.seq = n.seq + 1
+	n.Addresses = len(n.book)
+}
+
+func (n *node) remove(addr netip.Addr) {
+	delete(n.book, addr)
+	delete(n.open, addr)
+	delete(n.failed, addr)
+	n.Addresses = len(n.book)
+}
+
+func (n *node) acknowledged(addr netip.Addr, e *entry) bool { return !n.open[addr] && e.seq <= n.acked }
+
+// failedReason says why the agent could not do what the entry says; empty when it did not say so, or said it of
+// an older state of the entry.
+func (n *node) failedReason(addr netip.Addr, e *entry) string {
+	if e.seq > n.acked {
+		return ""
+	}
+	return n.failed[addr]
+}
+
+// SetNode says that a Node exists and how it stands.
+func (l *Ledger) SetNode(v lb.Node, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node(v.Name)
+	if reflect.DeepEqual(n.Node, v) {
+		return
+	}
+	if n.Name == "" {
+		i, _ := slices.BinarySearchFunc(l.candidates, v.Name, func(c *place.Candidate, name string) int {
+			return compareStrings(c.Name, name)
+		})
+		l.candidates = slices.Insert(l.candidates, i, n.Candidate)
+		l.dirty(n)
+	}
+	n.Node = v
+	n.goneSince = time.Time{}
+	l.nodeChanged(n, now)
+}
+
+func compareStrings(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// RemoveNode says that a Node is deleted.
+func (l *Ledger) RemoveNode(name string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.nodes[name]
+	if n == nil || n.Name == "" {
+		return
+	}
+	l.candidates = slices.DeleteFunc(l.candidates, func(c *place.Candidate) bool { return c == n.Candidate })
+	n.Candidate = &place.Candidate{Agent: n.Agent, Addresses: n.Addresses}
+	n.goneSince = now
+	l.dirty(n)
+	l.nodeChanged(n, now)
+}
+
+// nodeChanged looks again at everything that the node carries, and at everything that waits for a node.
+func (l *Ledger) nodeChanged(n *node, now time.Time) {
+	addrs := maps.Clone(l.stuck)
+	for addr := range n.book {
+		addrs[addr] = true
+	}
+	l.evaluateAll(addrs, now)
+}
+
+// Report takes in what an agent says. A report about an object that is not there any more says nothing.
+func (l *Ledger) Report(name string, r Report, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report(l.node(name), r, now)
+}
+
+func (l *Ledger) report(n *node, r Report, now time.Time) {
+	before := n.Agent
+	if n.object.UID == "" || r.UID != n.object.UID {
+		if n.Agent.Present {
+			n.Agent.Present = false
+			l.evaluateAll(maps.Clone(l.stuck), now)
+		}
+		return
+	}
+	n.Agent.Present, n.Agent.Ready, n.Agent.Message = true, r.Ready, r.Message
+	n.Subnets = r.Subnets
+
+	again := maps.Clone(n.open)
+	for addr := range n.failed {
+		again[addr] = true
+	}
+	for len(n.commits) > 0 && n.commits[0].generation <= r.Generation {
+		n.acked = max(n.acked, n.commits[0].seq)
+		n.commits = n.commits[1:]
+	}
+	n.setOverdue(now)
+	n.failed = r.Failed
+	for addr, e := range n.book {
+		_, failed := r.Failed[addr]
+		if failed || r.Pending[addr] || e.seq > n.acked {
+			n.open[addr] = true
+			again[addr] = true
+		} else {
+			delete(n.open, addr)
+		}
+	}
+	if before.Present != n.Agent.Present || before.Ready != n.Agent.Ready || before.Overdue.IsZero() != n.Overdue.IsZero() ||
+		!slices.Equal(before.Subnets, n.Subnets) {
+		maps.Copy(again, l.stuck)
+	}
+	l.evaluateAll(again, now)
+}
+
+// setOverdue remembers since when the agent owes an acknowledgement for longer than it may take.
+func (n *node) setOverdue(now time.Time) {
+	n.Overdue = time.Time{}
+	if len(n.commits) > 0 && now.Sub(n.commits[0].at) >= place.AckTimeout {
+		n.Overdue = n.commits[0].at
+	}
+}
+
+// Committed says that the node's book, as View returned it at seq, was written and is the given object now.
+func (l *Ledger) Committed(name string, seq uint64, o Object, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node(name)
+	if n.object.UID != "" && n.object.UID != o.UID {
+		l.reset(n, o, now)
+	}
+	n.object = o
+	n.written = max(n.written, seq)
+	if len(n.commits) == maxCommits {
+		// A dead agent acknowledges nothing: what it owes longest and newest is all that matters.
+		n.commits = n.commits[:maxCommits-1]
+	}
+	n.commits = append(n.commits, commit{seq, o.Generation, now})
+}
+
+// maxCommits that are remembered for an agent that does not acknowledge. An agent that works is a few behind.
+const maxCommits = 64
+
+// Reset says that a node's NodeAddresses is not what was written last: somebody else wrote it, or it is another
+// object, or (with a zero Object) there is none. Whatever the agent acknowledged before counts no more, and the
+// book has to be written again.
+func (l *Ledger) Reset(name string, o Object, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node(name)
+	l.reset(n, o, now)
+	l.dirty(n)
+}
+
+func (l *Ledger) reset(n *node, o Object, now time.Time) {
+	n.object = o
+	n.commits = nil
+	n.acked = 0
+	n.Agent.Present = false
+	addrs := make(map[netip.Addr]bool, len(n.book))
+	for addr, e := range n.book {
+		e.since = now
+		n.open[addr] = true
+		addrs[addr] = true
+	}
+	l.evaluateAll(addrs, now)
+}
+
+// NodeView is what a node's NodeAddresses shall say.
+type NodeView struct {
+	// Node is the zero value while there is no such Node.
+	lb.Node
+	// GoneSince is when the Node was deleted; zero while it exists.
+	GoneSince time.Time
+	// Object as it was written last.
+	Object Object
+	Seq    uint64
+	// Dirty: the object does not say this yet.
+	Dirty bool
+	// Acknowledged: the agent has done all that the object says.
+	Acknowledged bool
+	Entries      []EntryView
+}
+
+// EntryView is one entry of a NodeAddresses.
+type EntryView struct {
+	Addr        netip.Addr
+	Interface   string
+	Uplink      string
+	Pool        string
+	Services    []lb.Ref
+	State       place.State
+	Predecessor string
+	Term        int64
+	Unguarded   bool
+}
+
+// Node returns what a node's NodeAddresses shall say, entries sorted by address.
+func (l *Ledger) Node(name string) NodeView {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node(name)
+	v := NodeView{
+		Node: n.Node, GoneSince: n.goneSince, Object: n.object, Seq: n.seq, Dirty: n.seq != n.written,
+		Acknowledged: n.seq == n.written && len(n.commits) == 0,
+		Entries:      make([]EntryView, 0, len(n.book)),
+	}
+	for _, e := range n.book {
+		v.Entries = append(v.Entries, EntryView{
+			Addr: e.addr, Interface: e.iface, Uplink: e.uplink, Pool: e.pool, Services: e.services(),
+			State: e.state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded,
+		})
+	}
+	slices.SortFunc(v.Entries, func(a, b EntryView) int { return a.Addr.Compare(b.Addr) })
+	return v
+}
+
+// Forget removes a node whose Node and NodeAddresses are both gone.
+func (l *Ledger) Forget(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.nodes[name]; n != nil && n.Name == "" && len(n.book) == 0 {
+		delete(l.nodes, name)
+	}
+}

@@ -1,0 +1,137 @@
+package ledger
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// View is how one Service stands.
+type View struct {
+	// Wants is false when the Service is on the release path, or unknown.
+	Wants bool
+	// Holds: the Service holds something, if only on the way back to its pool.
+	Holds bool
+	// Addresses that the Service shall have, in the order of publication.
+	Addresses []AddressView
+	// Ready: every address answers, or was published before; what is in the status is not withdrawn because a
+	// node is in trouble.
+	Ready bool
+	// Published: exactly these addresses stand in the Service's status, as far as we have written it.
+	Published bool
+	// Refusal says what is asked for and not done.
+	Refusal *lb.Refusal
+	// Waiting says what an address waits for, or what is wrong with its node.
+	Waiting *lb.Refusal
+}
+
+// AddressView is how one address of a Service stands.
+type AddressView struct {
+	lb.Lease
+	// Node that carries the address or is about to; empty when there is none.
+	Node  string
+	Bound bool
+}
+
+// View returns how a Service stands.
+func (l *Ledger) View(uid string) View {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.services[uid]
+	if s == nil {
+		return View{}
+	}
+	v := View{Wants: s.wants, Refusal: s.refusal, Ready: len(s.want) > 0, Holds: len(l.allocator.Leases(uid)) > 0}
+	for _, lease := range s.want {
+		a := l.addresses[lease.Addr]
+		v.Addresses = append(v.Addresses, AddressView{lease, a.outcome.Holder, a.outcome.Bound})
+		if !a.outcome.Bound {
+			v.Ready = v.Ready && slices.Contains(s.published, lease.Addr)
+			if v.Waiting == nil {
+				v.Waiting = a.outcome.Waiting
+			}
+		}
+	}
+	v.Published = len(s.published) == len(s.want) && v.Ready
+	for _, lease := range s.want {
+		v.Published = v.Published && slices.Contains(s.published, lease.Addr)
+	}
+	if !s.wants {
+		v.Waiting = l.releasing(uid)
+	}
+	return v
+}
+
+// releasing says what the release of a Service's addresses waits for.
+func (l *Ledger) releasing(uid string) *lb.Refusal {
+	var messages []string
+	for _, lease := range l.allocator.Leases(uid) {
+		if a := l.addresses[lease.Addr]; a != nil && a.outcome.Waiting != nil {
+			messages = append(messages, lease.Addr.String()+": "+a.outcome.Waiting.Message)
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	return lb.Refuse(lb.ReasonReleasing, "%s", strings.Join(messages, "; "))
+}
+
+// Holds reports whether a Service holds anything, if only on the way back to its pool.
+func (l *Ledger) Holds(uid string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.allocator.Leases(uid)) > 0
+}
+
+// UIDs returns the Services that are known under a namespaced name, sorted: a Service and its predecessors that
+// still hold something.
+func (l *Ledger) UIDs(k Key) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var uids []string
+	for uid := range l.byKey[k] {
+		uids = append(uids, uid)
+	}
+	slices.Sort(uids)
+	return uids
+}
+
+// InPool reports whether an address lies in a configured pool.
+func (l *Ledger) InPool(addr netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.allocator.PoolOf(addr)
+	return ok
+}
+
+// Stats are counts for metrics.
+type Stats struct {
+	Pools []lb.Usage
+	// Unserved Services are refused something.
+	Unserved int
+	// Unbound addresses are wanted and not bound.
+	Unbound int
+	// Outside are leases whose pool is missing or does not contain them any more.
+	Outside []lb.Lease
+}
+
+// Stats returns counts for metrics.
+func (l *Ledger) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{Pools: l.allocator.Usage(), Unserved: len(l.unserved), Unbound: len(l.stuck), Outside: l.allocator.Outside()}
+}
+
+// Epoch is the term in which this ledger writes.
+func (l *Ledger) Epoch() int64 { return l.epoch }
+
+// NodeNames returns the names of all nodes that are known, sorted: those that exist, and those that are gone and
+// whose NodeAddresses is not.
+func (l *Ledger) NodeNames() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.nodes))
+}

@@ -1,0 +1,325 @@
+package place
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// ReleaseTimeout is how long an address that no Service wants any more waits for a node that does not
+// acknowledge. After it the Service goes, and the address stays quarantined: nobody else gets it until the node
+// has acknowledged or is deleted.
+const ReleaseTimeout = 10 * time.Second
+
+// State of an entry, as in the NodeAddresses API.
+type State string
+
+const (
+	Hold    State = "Hold"
+	Yield   State = "Yield"
+	Release State = "Release"
+)
+
+// Entry is what one node has been told about an address.
+type Entry struct {
+	Node        string
+	State       State
+	Predecessor string
+	Term        int64
+	// Since the entry is in this state.
+	Since time.Time
+	// Acked: the agent has done what the entry says.
+	Acked bool
+	// Failed says why the agent could not, empty when it did not say so.
+	Failed string
+	// Standing of the node towards the address, and why when it is not Fine.
+	Standing Standing
+	Why      string
+}
+
+// Situation is all that is known about one address at one moment.
+type Situation struct {
+	Now time.Time
+	// Wanted: a Service holds the address. Otherwise it is released everywhere, since UnwantedSince.
+	Wanted        bool
+	UnwantedSince time.Time
+	// Entries of the address, at most one for each node.
+	Entries []Entry
+	// Choose an eligible node other than the excepted one; a refusal when there is none.
+	Choose func(except string) (string, *lb.Refusal)
+}
+
+// Op is what one step does to a node's entry.
+type Op string
+
+const (
+	// OpHold grants the address, or makes an entry Hold again.
+	OpHold Op = "hold"
+	// OpYield leaves it bound and silent while the successor binds it.
+	OpYield Op = "yield"
+	// OpRelease unbinds it.
+	OpRelease Op = "release"
+	// OpRemove forgets the entry: the agent has acknowledged, or there is no Node any more.
+	OpRemove Op = "remove"
+	// OpSettle ends a move: the predecessor has let go, the successor need not repeat itself.
+	OpSettle Op = "settle"
+)
+
+// Step is one change to one node's entry, with its reason in words.
+type Step struct {
+	Op          Op
+	Node        string
+	Predecessor string
+	Why         string
+}
+
+func (s Step) String() string { return fmt.Sprintf("%s on %s: %s", s.Op, s.Node, s.Why) }
+
+// Outcome is how the address stands once the steps are taken.
+type Outcome struct {
+	// Holder is the node that is to carry the address, empty when there is none.
+	Holder string
+	// Bound: the holder has acknowledged.
+	Bound bool
+	// Waiting says what an address that is wanted and not bound waits for, or what is wrong with its holder.
+	Waiting *lb.Refusal
+	// Quarantined: nobody wants the address, and a node that does not answer may still answer for it.
+	Quarantined bool
+	// Free: nobody wants the address, and no node has it.
+	Free bool
+	// Again is when time alone changes the answer; zero when it never does.
+	Again time.Time
+}
+
+// Next returns the steps that bring an address nearer to where it should be. It looks at the entries alone, so a
+// controller that crashed anywhere is continued by the next one. Taking the steps and asking again gives no
+// further step until an acknowledgement, a node or the time has changed something.
+//
+// Invariants: at most one Hold after the steps; an entry goes only when its agent has acknowledged the Release or
+// its Node is deleted; a Yield exists only beside a Hold.
+func Next(s Situation) ([]Step, Outcome) {
+	m := move{Situation: s}
+	m.sweep()
+	if s.Wanted {
+		m.want()
+	} else {
+		m.unwant()
+	}
+	return m.steps, m.outcome
+}
+
+type move struct {
+	Situation
+	live    []Entry // entries that are not removed in this pass
+	steps   []Step
+	outcome Outcome
+}
+
+// sweep removes what is over: acknowledged releases, and entries of Nodes that are deleted.
+func (m *move) sweep() {
+	for _, e := range m.Entries {
+		switch {
+		case e.Standing == Gone:
+			m.step(OpRemove, e.Node, "", "its Node is deleted")
+		case e.State == Release && e.Acked:
+			m.step(OpRemove, e.Node, "", "the agent has acknowledged the release")
+		default:
+			m.live = append(m.live, e)
+		}
+	}
+	// The newest Hold first: the highest term, then the one that is bound, then by name.
+	slices.SortFunc(m.live, func(a, b Entry) int {
+		return cmp.Or(
+			cmp.Compare(rank(a.State), rank(b.State)),
+			cmp.Compare(b.Term, a.Term),
+			compareBool(b.Acked, a.Acked),
+			cmp.Compare(a.Node, b.Node))
+	})
+}
+
+func rank(s State) int {
+	switch s {
+	case Hold:
+		return 0
+	case Yield:
+		return 1
+	default:
+		return 2
+	}
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+func (m *move) unwant() {
+	if len(m.live) == 0 {
+		m.outcome.Free = true
+		return
+	}
+	for _, e := range m.live {
+		if e.State != Release {
+			m.step(OpRelease, e.Node, "", "no Service holds the address any more")
+		}
+	}
+	if limit := m.UnwantedSince.Add(ReleaseTimeout); m.Now.Before(limit) {
+		m.outcome.Again = limit
+		m.outcome.Waiting = lb.Refuse(lb.ReasonReleasing, "waiting for node %s to let go", m.live[0].Node)
+	} else {
+		m.outcome.Quarantined = true
+	}
+}
+
+func (m *move) want() {
+	holds := 0
+	for holds < len(m.live) && m.live[holds].State == Hold {
+		holds++
+	}
+	for _, e := range m.live[min(1, holds):holds] {
+		m.step(OpRelease, e.Node, "", fmt.Sprintf("node %s holds the address in term %d", m.live[0].Node, m.live[0].Term))
+	}
+	switch {
+	case holds == 0:
+		m.grant()
+	default:
+		m.keep(m.live[0])
+	}
+}
+
+// grant finds a holder for an address that has none.
+func (m *move) grant() {
+	for _, e := range m.live {
+		if e.State == Yield && e.Standing != Lost {
+			m.step(OpHold, e.Node, m.predecessorFor(e.Node), "its successor is gone")
+			m.held(e.Node)
+			m.releaseOthers(e.Node)
+			return
+		}
+	}
+	node, refusal := m.Choose("")
+	if refusal != nil {
+		m.outcome.Waiting = refusal
+		return
+	}
+	m.releaseOthers(node)
+	m.step(OpHold, node, m.predecessorFor(node), "chosen")
+	m.held(node)
+}
+
+// predecessorFor names a node that may still have the address bound, so that the successor announces it until
+// that one has let go.
+func (m *move) predecessorFor(node string) string {
+	for _, e := range m.live {
+		if e.Node != node {
+			return e.Node
+		}
+	}
+	return ""
+}
+
+func (m *move) held(node string) {
+	m.outcome.Holder = node
+	m.outcome.Waiting = waiting(node)
+	m.outcome.Again = m.Now.Add(AckTimeout)
+}
+
+func waiting(node string) *lb.Refusal {
+	return lb.Refuse(lb.ReasonWaitingForAgent, "waiting for the agent on node %s to bind the address", node)
+}
+
+// keep decides whether the holder stays the holder.
+func (m *move) keep(h Entry) {
+	m.outcome.Holder = h.Node
+	switch {
+	case h.Standing != Fine:
+		m.replace(h)
+	case h.Acked:
+		m.outcome.Bound = true
+		m.settle(h)
+	case h.Failed != "" || !m.Now.Before(h.Since.Add(AckTimeout)):
+		m.retreat(h)
+	default:
+		m.outcome.Waiting = waiting(h.Node)
+		m.outcome.Again = h.Since.Add(AckTimeout)
+	}
+}
+
+// replace moves the address off a holder that is lost or has to leave. Without another node it stays: a node in
+// trouble is better than none, and a lost node that comes back still holds it.
+func (m *move) replace(h Entry) {
+	node, refusal := m.Choose(h.Node)
+	if refusal != nil {
+		m.outcome.Bound = h.Acked && h.Standing == Leaving
+		if !m.outcome.Bound {
+			m.outcome.Waiting = lb.Refuse(lb.ReasonNoEligibleNode, "node %s is %s; %s", h.Node, h.Why, refusal.Message)
+		}
+		return
+	}
+	if h.Standing == Leaving && h.Acked {
+		m.step(OpYield, h.Node, "", "node is "+h.Why)
+		m.releaseOthers(h.Node, node)
+	} else {
+		m.step(OpRelease, h.Node, "", "node is "+h.Why)
+	}
+	m.step(OpHold, node, h.Node, fmt.Sprintf("node %s is %s", h.Node, h.Why))
+	m.held(node)
+}
+
+// retreat gives up a holder whose agent does not bind the address: the node that had it before takes it back, or
+// another one is tried.
+func (m *move) retreat(h Entry) {
+	why := "its agent has not acknowledged"
+	if h.Failed != "" {
+		why = "its agent could not bind it: " + h.Failed
+	}
+	node := ""
+	for _, e := range m.live {
+		if e.State == Yield && e.Standing != Lost {
+			node = e.Node
+			break
+		}
+	}
+	if node == "" {
+		other, refusal := m.Choose(h.Node)
+		if refusal != nil {
+			m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAgent, "node %s: %s; %s", h.Node, why, refusal.Message)
+			m.outcome.Again = m.Now.Add(AckTimeout)
+			return
+		}
+		node = other
+	}
+	m.step(OpRelease, h.Node, "", why)
+	m.step(OpHold, node, h.Node, "node "+h.Node+": "+why)
+	m.held(node)
+}
+
+// settle ends a move once the successor has the address.
+func (m *move) settle(h Entry) {
+	m.releaseOthers(h.Node)
+	if h.Predecessor != "" && len(m.live) == 1 {
+		m.step(OpSettle, h.Node, "", "the predecessor has let go")
+	}
+}
+
+// releaseOthers ends the yielding of every node but the given ones.
+func (m *move) releaseOthers(nodes ...string) {
+	for _, e := range m.live {
+		if e.State == Yield && !slices.Contains(nodes, e.Node) {
+			m.step(OpRelease, e.Node, "", "node "+nodes[len(nodes)-1]+" holds the address")
+		}
+	}
+}
+
+func (m *move) step(op Op, node, predecessor, why string) {
+	m.steps = append(m.steps, Step{Op: op, Node: node, Predecessor: predecessor, Why: why})
+}

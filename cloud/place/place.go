@@ -1,0 +1,250 @@
+// Package place decides which node carries an address (Choose) and how an address gets from one node to another
+// (Next).
+//
+// It consists of pure functions: the same arguments give the same answer, time is an argument, nothing is
+// remembered and no client is called. What it decides is carried out by others.
+package place
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// AckTimeout is how long an agent may take to acknowledge a grant before the next node is tried: an agent needs
+// some milliseconds; seconds mean that it is not there.
+const AckTimeout = 5 * time.Second
+
+// MaxAddresses that one node carries at most, the bound of one NodeAddresses object.
+const MaxAddresses = 5000
+
+// taintToBeDeleted is set by the cluster autoscaler on a node that it is about to remove
+// (k8s.io/cloud-provider controllers/service, ToBeDeletedTaint).
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// Demand is what one address asks of the node that carries it: the pool's rules and those of every Service that
+// holds the address.
+type Demand struct {
+	Addr netip.Addr
+	Pool string
+	// Bind is false when no agent binds the address (interface none).
+	Bind bool
+	// Selectors must all match the node's labels.
+	Selectors          []labels.Selector
+	Tolerations        []corev1.Toleration
+	IgnoreExcludeLabel bool
+	// Uplink named by the pool; empty: the interface whose subnet holds the address.
+	Uplink string
+	// Routed: no node stands in a subnet that holds the address, so its traffic is routed to the node.
+	Routed bool
+	// EndpointNodes are the nodes with a local endpoint. Preferred, and with Local required.
+	EndpointNodes map[string]bool
+	Local         bool
+	// EvacuateCordoned: a cordoned node does not keep the address.
+	EvacuateCordoned bool
+	// Avoid are nodes where binding this address failed lately.
+	Avoid map[string]bool
+}
+
+// Candidate is a node with what is known of its agent and its load.
+type Candidate struct {
+	lb.Node
+	lb.Agent
+	// Addresses that the node carries.
+	Addresses int
+}
+
+// Standing of a node towards an address that it carries.
+type Standing int
+
+const (
+	// Fine: the address stays.
+	Fine Standing = iota
+	// Leaving: the node lives, but the address belongs elsewhere. It moves as planned.
+	Leaving
+	// Lost: the node does not answer. The address moves at once.
+	Lost
+	// Gone: the Node is deleted.
+	Gone
+)
+
+func (s Standing) String() string {
+	return [...]string{"fine", "leaving", "lost", "gone"}[s]
+}
+
+// StandingOf says how a node that carries an address stands towards it, and in words why when it is not Fine.
+// The agent's state is no criterion: an agent that restarts leaves its addresses in place.
+func StandingOf(d Demand, n lb.Node) (Standing, string) {
+	switch {
+	case n.Name == "":
+		return Gone, "deleted"
+	case n.Ready == lb.Unknown:
+		return Lost, "not answering (condition Ready is Unknown)"
+	case hasTaint(n.Taints, corev1.TaintNodeOutOfService):
+		return Lost, "tainted " + corev1.TaintNodeOutOfService
+	case hasTaint(n.Taints, corev1.TaintNodeUnreachable):
+		return Lost, "tainted " + corev1.TaintNodeUnreachable
+	}
+	if why := unfit(d, n); why != "" {
+		return Leaving, why
+	}
+	if n.Cordoned && d.EvacuateCordoned {
+		return Leaving, "cordoned"
+	}
+	return Fine, ""
+}
+
+// unfit names the first rule that keeps an address off a living node, whether it is there already or not.
+func unfit(d Demand, n lb.Node) string {
+	if n.Deleting {
+		return "being deleted"
+	}
+	if n.Ready != lb.Ready {
+		return "not Ready"
+	}
+	for _, s := range d.Selectors {
+		if s != nil && !s.Matches(labels.Set(n.Labels)) {
+			return fmt.Sprintf("not matching node selector %q", s.String())
+		}
+	}
+	if !d.IgnoreExcludeLabel && excluded(n.Labels) {
+		return "excluded by label " + lb.LabelExcludeNode
+	}
+	for i := range n.Taints {
+		t := &n.Taints[i]
+		switch {
+		case t.Key == corev1.TaintNodeNotReady, t.Key == taintToBeDeleted:
+			return "tainted " + t.Key
+		case t.Effect == corev1.TaintEffectNoExecute && !tolerated(d.Tolerations, t):
+			return fmt.Sprintf("tainted %s (NoExecute)", t.Key)
+		}
+	}
+	if d.Local && len(d.EndpointNodes) > 0 && !d.EndpointNodes[n.Name] {
+		return "without an endpoint of the Service (externalTrafficPolicy Local)"
+	}
+	return ""
+}
+
+// excluded reads the exclude label as the upstream service controller does: what is not a bool counts as true.
+func excluded(l map[string]string) bool {
+	text, ok := l[lb.LabelExcludeNode]
+	value, err := strconv.ParseBool(text)
+	return ok && (value || err != nil)
+}
+
+// Ineligible names the first rule that keeps an address from being granted to a node; empty when there is none.
+func Ineligible(d Demand, c *Candidate) string {
+	if s, why := StandingOf(d, c.Node); s != Fine {
+		return why
+	}
+	switch {
+	case c.Cordoned:
+		return "cordoned"
+	case !d.Bind:
+		return ""
+	case !c.Present:
+		return "without an agent that has reported"
+	case !c.Agent.Ready:
+		return "with an agent that is not ready"
+	case !c.Overdue.IsZero():
+		return "with an agent that does not acknowledge"
+	case c.Addresses >= MaxAddresses:
+		return fmt.Sprintf("full (%d addresses)", MaxAddresses)
+	case !reaches(d, c):
+		if d.Uplink != "" {
+			return "without uplink " + d.Uplink
+		}
+		return fmt.Sprintf("without a subnet that holds %s", d.Addr)
+	case d.Avoid[c.Name]:
+		return "where binding the address was tried just now"
+	}
+	return ""
+}
+
+func reaches(d Demand, c *Candidate) bool {
+	if d.Routed && d.Uplink == "" {
+		return true
+	}
+	return slices.ContainsFunc(c.Subnets, func(s lb.Subnet) bool {
+		if d.Uplink != "" {
+			return s.Interface == d.Uplink
+		}
+		return s.Prefix.Contains(d.Addr)
+	})
+}
+
+// Choose returns the eligible node that is to carry the address: one with a local endpoint before others, then
+// the one with the fewest addresses, then by a hash of node and address, so that equal nodes share evenly and the
+// answer does not depend on the order of nodes. When none is eligible the refusal counts the nodes by what keeps
+// them from it.
+func Choose(d Demand, candidates []*Candidate, except string) (string, *lb.Refusal) {
+	var best *Candidate
+	counts := map[string]int{}
+	for _, c := range candidates {
+		if c.Name == except {
+			continue
+		}
+		if why := Ineligible(d, c); why != "" {
+			counts[why]++
+			continue
+		}
+		if best == nil || less(d, c, best) {
+			best = c
+		}
+	}
+	if best != nil {
+		return best.Name, nil
+	}
+	if len(counts) == 0 {
+		return "", lb.Refuse(lb.ReasonNoEligibleNode, "the cluster has no other node for %s (pool %s)", d.Addr, d.Pool)
+	}
+	var reasons []string
+	total := 0
+	for why, n := range counts {
+		reasons = append(reasons, fmt.Sprintf("%d %s", n, why))
+		total += n
+	}
+	slices.Sort(reasons)
+	return "", lb.Refuse(lb.ReasonNoEligibleNode, "no node for %s (pool %s): of %d nodes, %s", d.Addr, d.Pool,
+		total, strings.Join(reasons, ", "))
+}
+
+func less(d Demand, a, b *Candidate) bool {
+	if x, y := d.EndpointNodes[a.Name], d.EndpointNodes[b.Name]; x != y {
+		return x
+	}
+	return cmp.Or(
+		cmp.Compare(a.Addresses, b.Addresses),
+		cmp.Compare(score(d.Addr, a.Name), score(d.Addr, b.Name)),
+		cmp.Compare(a.Name, b.Name)) < 0
+}
+
+func score(addr netip.Addr, node string) uint64 {
+	h := fnv.New64a()
+	h.Write(addr.AsSlice())
+	h.Write([]byte(node))
+	return h.Sum64()
+}
+
+func hasTaint(taints []corev1.Taint, key string) bool {
+	return slices.ContainsFunc(taints, func(t corev1.Taint) bool { return t.Key == key })
+}
+
+func tolerated(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
+	return slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool {
+		if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
+			return false
+		}
+		return t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == taint.Value
+	})
+}
