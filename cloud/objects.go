@@ -1,0 +1,97 @@
+package cloud
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+// This file translates between the NodeAddresses API and the ledger's words.
+
+func objectOf(o *v1alpha1.NodeAddresses) ledger.Object {
+	return ledger.Object{UID: string(o.UID), Generation: o.Generation}
+}
+
+// reportOf reads the agent's status. A condition Ready that the agent never set is not in the way.
+func reportOf(o *v1alpha1.NodeAddresses) ledger.Report {
+	r := ledger.Report{
+		Object: ledger.Object{UID: string(o.Status.ObjectUID), Generation: o.Status.ObservedGeneration},
+		Ready:  true,
+	}
+	if c := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		r.Ready, r.Message = c.Status == metav1.ConditionTrue, c.Message
+	}
+	for _, text := range o.Status.Pending {
+		if addr, ok := parseAddr(text); ok {
+			if r.Pending == nil {
+				r.Pending = map[netip.Addr]bool{}
+			}
+			r.Pending[addr] = true
+		}
+	}
+	for _, f := range o.Status.Failed {
+		if addr, ok := parseAddr(f.Address); ok {
+			if r.Failed == nil {
+				r.Failed = map[netip.Addr]string{}
+			}
+			r.Failed[addr] = strings.TrimSuffix(f.Reason+": "+f.Message, ": ")
+		}
+	}
+	for _, a := range o.Status.NodeAddresses {
+		if prefix, err := netip.ParsePrefix(a.Address); err == nil {
+			r.Subnets = append(r.Subnets, lb.Subnet{Interface: a.Interface, Prefix: prefix.Masked()})
+		}
+	}
+	return r
+}
+
+func entriesOf(o *v1alpha1.NodeAddresses) []ledger.EntryView {
+	entries := make([]ledger.EntryView, 0, len(o.Spec.Addresses))
+	for _, a := range o.Spec.Addresses {
+		addr, ok := parseAddr(a.Address)
+		if !ok {
+			continue
+		}
+		e := ledger.EntryView{
+			Addr: addr, Interface: a.Interface, Uplink: a.Uplink, Pool: a.Pool, State: place.State(a.State),
+			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded,
+		}
+		for _, s := range a.Services {
+			e.Services = append(e.Services, lb.Ref{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)})
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+func addressesOf(entries []ledger.EntryView) []v1alpha1.Address {
+	addresses := make([]v1alpha1.Address, 0, len(entries))
+	for _, e := range entries {
+		a := v1alpha1.Address{
+			Address: e.Addr.String(), Interface: e.Interface, Uplink: e.Uplink, Pool: e.Pool, State: v1alpha1.State(e.State),
+			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded,
+		}
+		for _, s := range e.Services {
+			a.Services = append(a.Services, v1alpha1.ServiceReference{Namespace: s.Namespace, Name: s.Name, UID: types.UID(s.UID)})
+		}
+		addresses = append(addresses, a)
+	}
+	return addresses
+}
+
+// highestTerm is the epoch of the newest controller that wrote into an object.
+func highestTerm(o *v1alpha1.NodeAddresses) int64 {
+	if len(o.Spec.Addresses) == 0 {
+		return 0
+	}
+	return slices.MaxFunc(o.Spec.Addresses, func(a, b v1alpha1.Address) int { return int(a.Term - b.Term) }).Term
+}

@@ -1,0 +1,193 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
+)
+
+// Event reasons beside those of lb.Reason, which are used for refusals.
+const (
+	// eventMoved: an address goes from one node to another.
+	eventMoved = "AddressMoved"
+	// eventPublished: the Service has its addresses.
+	eventPublished = "AddressPublished"
+	// eventConfigRefused and eventConfigLoaded are about the controller's Pod: the cloud-config changed.
+	eventConfigRefused = "CloudConfigRefused"
+	eventConfigLoaded  = "CloudConfigLoaded"
+)
+
+// shortWait is not worth a write of the status: a grant takes some ten milliseconds.
+const shortWait = time.Second
+
+func uidOf(ref lb.Ref) types.UID { return types.UID(ref.UID) }
+
+// publish writes the Service's status when it is not what it should be: the addresses once all of them answer, and
+// our conditions. It is the one writer of both, conditional on the version that the decision was made on.
+func (r *room) publish(ctx context.Context, svc *corev1.Service, v ledger.View) error {
+	now := r.options.Clock.Now()
+	uid := string(svc.UID)
+	if v.Waiting == nil {
+		r.waiting.over(uid)
+	} else if lasts := r.waiting.lasts(uid, now); v.Refusal == nil && lasts < shortWait {
+		r.queue.AddAfter(keyOf(svc), shortWait-lasts)
+		if !v.Ready || v.Published && sameIngress(svc, v) {
+			return nil
+		}
+	}
+	status := svc.Status.DeepCopy()
+	r.setIngress(status, v)
+	setConditions(status, svc.Generation, v, metav1.NewTime(now))
+	if reflect.DeepEqual(status, &svc.Status) {
+		r.published(uid, v)
+		return nil
+	}
+	if err := r.writeStatus(ctx, svc, status); err != nil {
+		return err
+	}
+	if v.Ready && !v.Published {
+		r.metrics.published.Observe(now.Sub(svc.CreationTimestamp.Time).Seconds())
+	}
+	r.announceChange(svc, status)
+	r.published(uid, v)
+	return nil
+}
+
+// published tells the ledger what stands in the status now, so that it lets go of what the Service has left.
+func (r *room) published(uid string, v ledger.View) {
+	if !v.Ready {
+		return
+	}
+	addrs := make([]netip.Addr, 0, len(v.Addresses))
+	for _, a := range v.Addresses {
+		addrs = append(addrs, a.Addr)
+	}
+	r.ledger().Published(uid, addrs, r.options.Clock.Now())
+}
+
+func (r *room) writeStatus(ctx context.Context, svc *corev1.Service, status *corev1.ServiceStatus) error {
+	update := svc.DeepCopy()
+	update.Status = *status
+	_, err := r.options.Client.CoreV1().Services(svc.Namespace).UpdateStatus(ctx, update, metav1.UpdateOptions{})
+	r.metrics.wrote("service_status", err)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write status of service %s/%s: %w", svc.Namespace, svc.Name, err)
+	}
+	return nil
+}
+
+func ingressOf(v ledger.View) []corev1.LoadBalancerIngress {
+	ingress := make([]corev1.LoadBalancerIngress, 0, len(v.Addresses))
+	for _, a := range v.Addresses {
+		ingress = append(ingress, corev1.LoadBalancerIngress{IP: a.Addr.String(), IPMode: ptr.To(corev1.LoadBalancerIPModeVIP)})
+	}
+	return ingress
+}
+
+func sameIngress(svc *corev1.Service, v ledger.View) bool {
+	return reflect.DeepEqual(svc.Status.LoadBalancer.Ingress, ingressOf(v))
+}
+
+// setIngress puts the addresses into the status once all of them answer. Until then what is published stays; what
+// the Service does not hold goes, unless it is none of our pools' business.
+func (r *room) setIngress(status *corev1.ServiceStatus, v ledger.View) {
+	switch {
+	case v.Ready:
+		status.LoadBalancer.Ingress = ingressOf(v)
+	case len(v.Addresses) == 0:
+		var keep []corev1.LoadBalancerIngress
+		for _, i := range status.LoadBalancer.Ingress {
+			if addr, ok := parseAddr(i.IP); !ok || !r.ledger().InPool(addr) {
+				keep = append(keep, i)
+			}
+		}
+		status.LoadBalancer.Ingress = keep
+	}
+}
+
+func setConditions(status *corev1.ServiceStatus, generation int64, v ledger.View, now metav1.Time) {
+	bound := metav1.Condition{
+		Type: lb.ConditionBound, Status: metav1.ConditionFalse, ObservedGeneration: generation, LastTransitionTime: now,
+		Reason: string(lb.ReasonWaitingForAgent), Message: "waiting for a node",
+	}
+	switch {
+	case len(v.Addresses) == 0 && v.Refusal != nil:
+		bound.Reason, bound.Message = string(v.Refusal.Reason), v.Refusal.Message
+	case v.Waiting != nil:
+		bound.Reason, bound.Message = string(v.Waiting.Reason), v.Waiting.Message
+	case v.Ready:
+		bound.Status, bound.Reason, bound.Message = metav1.ConditionTrue, string(lb.ReasonBound), describe(v)
+	}
+	meta.SetStatusCondition(&status.Conditions, bound)
+	if v.Refusal == nil || len(v.Addresses) == 0 {
+		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded)
+		return
+	}
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: lb.ConditionDegraded, Status: metav1.ConditionTrue, ObservedGeneration: generation, LastTransitionTime: now,
+		Reason: string(v.Refusal.Reason), Message: v.Refusal.Message,
+	})
+}
+
+// describe says where the addresses are, as in "192.0.2.10 on n2 (pool office)".
+func describe(v ledger.View) string {
+	parts := make([]string, 0, len(v.Addresses))
+	for _, a := range v.Addresses {
+		if a.Node == "" {
+			parts = append(parts, fmt.Sprintf("%s, not bound by Mooring (pool %s)", a.Addr, a.Pool))
+		} else {
+			parts = append(parts, fmt.Sprintf("%s on %s (pool %s)", a.Addr, a.Node, a.Pool))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// announceChange makes an event of what is new for those who look at the Service.
+func (r *room) announceChange(svc *corev1.Service, status *corev1.ServiceStatus) {
+	if was, is := svc.Status.LoadBalancer.Ingress, status.LoadBalancer.Ingress; len(is) > 0 && !reflect.DeepEqual(was, is) {
+		if c := meta.FindStatusCondition(status.Conditions, lb.ConditionBound); c != nil {
+			r.options.Recorder.Event(svc, corev1.EventTypeNormal, eventPublished, c.Message)
+		}
+	}
+	for _, kind := range []string{lb.ConditionBound, lb.ConditionDegraded} {
+		was, is := meta.FindStatusCondition(svc.Status.Conditions, kind), meta.FindStatusCondition(status.Conditions, kind)
+		trouble := is != nil && (is.Status == metav1.ConditionTrue) == (kind == lb.ConditionDegraded)
+		if trouble && (was == nil || was.Status != is.Status || was.Reason != is.Reason || was.Message != is.Message) {
+			r.options.Recorder.Event(svc, corev1.EventTypeWarning, is.Reason, is.Message)
+		}
+	}
+}
+
+// withdraw takes our conditions off a Service that is no load balancer of ours any more. Its status is the API
+// server's to clear, or another implementation's to keep.
+func (r *room) withdraw(ctx context.Context, svc *corev1.Service) error {
+	r.waiting.over(string(svc.UID))
+	if svc.DeletionTimestamp != nil {
+		return nil
+	}
+	status := svc.Status.DeepCopy()
+	removed := meta.RemoveStatusCondition(&status.Conditions, lb.ConditionBound)
+	removed = meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded) || removed
+	if !removed {
+		return nil
+	}
+	klog.FromContext(ctx).Info("Service is no load balancer of ours any more", "service", klog.KObj(svc))
+	return r.writeStatus(ctx, svc, status)
+}

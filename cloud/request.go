@@ -1,0 +1,149 @@
+package cloud
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// requestOf is the border between the Kubernetes API and our vocabulary: it reads what a Service asks for. The
+// refusal says what on the Service does not parse; the request is not to be used then.
+func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointNodes []string) (lb.Request, *lb.Refusal) {
+	r := lb.Request{
+		Ref:             refOf(svc),
+		Created:         svc.CreationTimestamp.Time,
+		Labels:          svc.Labels,
+		NamespaceLabels: namespaceLabels,
+		FamilyPolicy:    lb.SingleStack,
+		Local:           svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+		PodSelector:     labels.Set(svc.Spec.Selector).String(),
+		SharingKey:      svc.Annotations[lb.AnnotationSharingKey],
+		Pool:            svc.Annotations[lb.AnnotationPool],
+	}
+	if r.Pool == "" {
+		r.Pool = svc.Annotations[lb.AnnotationPaperLBConfig]
+	}
+	if r.Local {
+		r.EndpointNodes = endpointNodes
+	}
+	if svc.Spec.LoadBalancerClass != nil {
+		r.Class = *svc.Spec.LoadBalancerClass
+	}
+	if svc.Spec.IPFamilyPolicy != nil {
+		r.FamilyPolicy = lb.FamilyPolicy(*svc.Spec.IPFamilyPolicy)
+	}
+	for _, f := range svc.Spec.IPFamilies {
+		r.Families = append(r.Families, lb.Family(f))
+	}
+	for _, p := range svc.Spec.Ports {
+		r.Ports = append(r.Ports, lb.Port{
+			Name: p.Name, Number: uint16(p.Port), Protocol: lb.Protocol(p.Protocol), NodePort: uint16(p.NodePort),
+		})
+	}
+	return r, parseWishes(svc, &r)
+}
+
+// parseWishes reads the addresses and the node selector that a Service asks for.
+func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
+	for field := range strings.SplitSeq(svc.Annotations[lb.AnnotationAddresses], ",") {
+		field = strings.TrimSpace(field)
+		if field == "" {
+			continue
+		}
+		addr, ok := parseAddr(field)
+		if !ok {
+			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not an IP address; write addresses separated by commas",
+				lb.AnnotationAddresses, field)
+		}
+		if !slices.Contains(r.Addresses, addr) {
+			r.Addresses = append(r.Addresses, addr)
+		}
+	}
+	for _, field := range svc.Spec.ExternalIPs {
+		if addr, ok := parseAddr(field); ok && !slices.Contains(r.ExternalIPs, addr) {
+			r.ExternalIPs = append(r.ExternalIPs, addr)
+		}
+	}
+	if field := svc.Spec.LoadBalancerIP; field != "" {
+		addr, ok := parseAddr(field)
+		if !ok {
+			return lb.Refuse(lb.ReasonInvalidRequest, "spec.loadBalancerIP: %q is not an IP address", field)
+		}
+		r.LoadBalancerIP = addr
+	}
+	if text := svc.Annotations[lb.AnnotationNodeSelector]; text != "" {
+		selector, err := labels.Parse(text)
+		if err != nil {
+			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a label selector: %v", lb.AnnotationNodeSelector, text, err)
+		}
+		r.NodeSelector = selector
+	}
+	return nil
+}
+
+func parseAddr(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	return a.Unmap(), err == nil && a.Zone() == ""
+}
+
+func refOf(svc *corev1.Service) lb.Ref {
+	return lb.Ref{Namespace: svc.Namespace, Name: svc.Name, UID: string(svc.UID)}
+}
+
+// ours reports whether a Service is a load balancer for us to serve. Services with a class are served by nobody in
+// this version, and the upstream service controller never shows them to a provider either.
+func ours(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil && svc.Spec.LoadBalancerClass == nil
+}
+
+// endpointNodes returns the nodes that have a ready endpoint, else those that have a serving and terminating one,
+// as kube-proxy counts for policy Local.
+func endpointNodes(endpointSlices []*discoveryv1.EndpointSlice) []string {
+	ready, serving := map[string]bool{}, map[string]bool{}
+	for _, s := range endpointSlices {
+		for _, e := range s.Endpoints {
+			if e.NodeName == nil {
+				continue
+			}
+			c := e.Conditions
+			switch {
+			case c.Ready == nil || *c.Ready:
+				ready[*e.NodeName] = true
+			case c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating:
+				serving[*e.NodeName] = true
+			}
+		}
+	}
+	if len(ready) == 0 {
+		ready = serving
+	}
+	names := make([]string, 0, len(ready))
+	for name := range ready {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// nodeOf reads what decides whether a Node may carry addresses.
+func nodeOf(n *corev1.Node) lb.Node {
+	v := lb.Node{
+		Name: n.Name, UID: string(n.UID), Labels: n.Labels, Ready: lb.Unknown,
+		Cordoned: n.Spec.Unschedulable, Deleting: n.DeletionTimestamp != nil,
+	}
+	for _, t := range n.Spec.Taints {
+		v.Taints = append(v.Taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: t.Effect})
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			v.Ready = lb.Readiness(c.Status)
+		}
+	}
+	return v
+}

@@ -1,0 +1,228 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+const (
+	// serviceWorkers publish; one write of a status each. They wait for the API server most of the time.
+	serviceWorkers = 32
+	// nodeWorkers write NodeAddresses; one node is written by one worker at a time.
+	nodeWorkers = 16
+	// retryMin and retryMax bound the backoff after a failed write.
+	retryMin = 20 * time.Millisecond
+	retryMax = 30 * time.Second
+)
+
+// room is where all doors lead: the two queues and what their workers share.
+type room struct {
+	options   Options
+	addresses *v1alpha1.Client
+	metrics   *instruments
+	epoch     *epoch
+
+	// book is the ledger once it is rebuilt.
+	book atomic.Pointer[ledger.Ledger]
+
+	queue     workqueue.TypedRateLimitingInterface[ledger.Key]
+	nodeQueue workqueue.TypedRateLimitingInterface[string]
+	bell      bell
+	alarm     alarm
+
+	services   corelisters.ServiceLister
+	nodes      corelisters.NodeLister
+	namespaces corelisters.NamespaceLister
+	slices     cache.Indexer // of EndpointSlices, by Service
+	objects    cache.Indexer // of NodeAddresses
+	synced     []cache.InformerSynced
+
+	writer      *writer
+	waiting     waiting
+	resyncEvery atomic.Int64 // nanoseconds
+
+	// stopped is closed when writing has to end; working counts the workers that may still write.
+	stopped  chan struct{}
+	stopOnce sync.Once
+	working  sync.WaitGroup
+}
+
+func newRoom(o Options, addresses *v1alpha1.Client) *room {
+	r := &room{
+		options:   o,
+		addresses: addresses,
+		epoch:     &epoch{client: o.Client, namespace: o.LeaseNamespace},
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[ledger.Key](retryMin, retryMax),
+			workqueue.TypedRateLimitingQueueConfig[ledger.Key]{Name: "mooring_services"}),
+		nodeQueue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryMin, retryMax),
+			workqueue.TypedRateLimitingQueueConfig[string]{Name: "mooring_nodes"}),
+		stopped: make(chan struct{}),
+	}
+	r.metrics = newInstruments(o.Metrics, r.ledger)
+	r.writer = &writer{room: r}
+	r.informers()
+	return r
+}
+
+// ledger returns the ledger, nil until it is rebuilt.
+func (r *room) ledger() *ledger.Ledger { return r.book.Load() }
+
+// run works until the context ends or Stop is called.
+func (r *room) run(ctx context.Context) {
+	if !cache.WaitForCacheSync(ctx.Done(), r.synced...) {
+		return
+	}
+	r.catchUp()
+	r.alarm.start(r.options.Clock, r.tick)
+	for range serviceWorkers {
+		r.work(ctx, func() bool { return next(ctx, r, r.queue, r.sync) })
+	}
+	for range nodeWorkers {
+		r.work(ctx, func() bool { return next(ctx, r, r.nodeQueue, r.writer.sync) })
+	}
+	r.drain(ctx)
+	select {
+	case <-ctx.Done():
+	case <-r.stopped:
+	}
+	r.queue.ShutDown()
+	r.nodeQueue.ShutDown()
+}
+
+func (r *room) work(ctx context.Context, next func() bool) {
+	r.working.Add(1)
+	go func() {
+		defer r.working.Done()
+		wait.UntilWithContext(ctx, func(context.Context) {
+			for next() {
+			}
+		}, time.Second)
+	}()
+}
+
+// stop ends all writing, and returns when the last write is done.
+func (r *room) stop() {
+	r.stopOnce.Do(func() { close(r.stopped) })
+	r.queue.ShutDown()
+	r.nodeQueue.ShutDown()
+	done := make(chan struct{})
+	go func() {
+		r.working.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-r.options.Clock.After(2 * time.Second): // a write that hangs must not hold the lease
+	}
+}
+
+// errSuperseded ends the process: another controller leads.
+var errSuperseded = errors.New("another controller leads")
+
+// next takes one key and works on it.
+func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateLimitingInterface[K], sync func(context.Context, K) error) bool {
+	key, shutdown := queue.Get()
+	if shutdown {
+		return false
+	}
+	defer queue.Done(key)
+	select {
+	case <-r.stopped:
+		return false
+	default:
+	}
+	err := sync(ctx, key)
+	r.drain(ctx)
+	switch {
+	case err == nil:
+		queue.Forget(key)
+	case errors.Is(err, errSuperseded):
+		r.stopOnce.Do(func() { close(r.stopped) })
+		r.options.Exit(err)
+	case apierrors.IsConflict(err):
+		// What the informer is about to show is newer than what this decision was made on.
+		queue.AddRateLimited(key)
+	default:
+		klog.FromContext(ctx).Error(err, "Trying again", "key", fmt.Sprint(key), "tries", queue.NumRequeues(key)+1)
+		queue.AddRateLimited(key)
+	}
+	return true
+}
+
+// drain carries out what the ledger decided: keys into queues, moves into log and events, the alarm to its time.
+func (r *room) drain(ctx context.Context) {
+	e := r.ledger().Drain()
+	for name := range e.Nodes {
+		r.nodeQueue.Add(name)
+	}
+	for key := range e.Services {
+		r.queue.Add(key)
+	}
+	for _, m := range e.Moves {
+		r.tell(ctx, m)
+	}
+	r.alarm.set(e.Next)
+}
+
+// tell logs one step, and shows a move to those who look at the Service.
+func (r *room) tell(ctx context.Context, m ledger.Move) {
+	klog.FromContext(ctx).V(2).Info("Address", "address", m.Addr, "step", m.Step.String(), "services", fmt.Sprint(m.Services))
+	r.metrics.steps.WithLabelValues(string(m.Op)).Inc()
+	if m.Op != place.OpHold || m.Predecessor == "" {
+		return
+	}
+	for _, ref := range m.Services {
+		r.options.Recorder.Eventf(serviceReference(ref), corev1.EventTypeNormal, eventMoved, "%s moves from %s to %s: %s", m.Addr, m.Predecessor, m.Node, m.Why)
+	}
+}
+
+func serviceReference(ref lb.Ref) *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: ref.Namespace, Name: ref.Name, UID: uidOf(ref)}
+}
+
+// tick lets time pass in the ledger.
+func (r *room) tick() {
+	r.ledger().Tick(r.options.Clock.Now())
+	r.drain(context.Background())
+}
+
+// await wakes the queue and waits until the condition holds, for doorTimeout at most.
+func (r *room) await(ctx context.Context, key ledger.Key, condition func(*ledger.Ledger) bool) bool {
+	rung, done := r.bell.listen(key)
+	defer done()
+	r.queue.Add(key)
+	timeout := r.options.Clock.After(doorTimeout)
+	for {
+		select {
+		case <-rung:
+			if l := r.ledger(); l != nil && condition(l) {
+				return true
+			}
+		case <-timeout:
+			return false
+		case <-r.stopped:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package cloud
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/mooring-lb/mooring/cloud/ledger"
+)
+
+// bell tells the doors that wait for a Service that its sync has ended once more.
+type bell struct {
+	mu        sync.Mutex
+	listeners map[ledger.Key]map[chan struct{}]bool
+}
+
+func (b *bell) listen(key ledger.Key) (rung <-chan struct{}, done func()) {
+	ch := make(chan struct{}, 1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listeners == nil {
+		b.listeners = map[ledger.Key]map[chan struct{}]bool{}
+	}
+	if b.listeners[key] == nil {
+		b.listeners[key] = map[chan struct{}]bool{}
+	}
+	b.listeners[key][ch] = true
+	return ch, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.listeners[key], ch)
+		if len(b.listeners[key]) == 0 {
+			delete(b.listeners, key)
+		}
+	}
+}
+
+func (b *bell) ring(key ledger.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for ch := range b.listeners[key] {
+		select {
+		case ch <- struct{}{}:
+		default: // it has not heard the last one yet
+		}
+	}
+}
+
+// alarm calls a function at the time set last.
+type alarm struct {
+	mu     sync.Mutex
+	clock  clock.Clock
+	call   func()
+	at     time.Time
+	cancel chan struct{}
+}
+
+func (a *alarm) start(c clock.Clock, call func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clock, a.call = c, call
+}
+
+// set moves the alarm; zero switches it off.
+func (a *alarm) set(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.clock == nil || a.at.Equal(at) {
+		return
+	}
+	a.at = at
+	if a.cancel != nil {
+		close(a.cancel)
+		a.cancel = nil
+	}
+	if at.IsZero() {
+		return
+	}
+	timer := a.clock.NewTimer(max(0, at.Sub(a.clock.Now())))
+	cancel := make(chan struct{})
+	a.cancel = cancel
+	go func() {
+		defer timer.Stop()
+		select {
+		case <-cancel:
+			return
+		case <-timer.C():
+		}
+		a.mu.Lock()
+		mine := a.cancel == cancel
+		if mine {
+			a.cancel, a.at = nil, time.Time{}
+		}
+		a.mu.Unlock()
+		if mine {
+			a.call()
+		}
+	}()
+}
+
+// waiting remembers since when a Service waits, so that a wait of some milliseconds is not written into its status.
+type waiting struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+// lasts returns how long the Service waits already.
+func (w *waiting) lasts(uid string, now time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.since == nil {
+		w.since = map[string]time.Time{}
+	}
+	if _, ok := w.since[uid]; !ok {
+		w.since[uid] = now
+	}
+	return now.Sub(w.since[uid])
+}
+
+func (w *waiting) over(uid string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.since, uid)
+}

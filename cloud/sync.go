@@ -1,0 +1,73 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
+)
+
+// sync brings one Service, by name, nearer to what it asks for: observe, decide, publish. Whatever door it came
+// through, a Service that is absent, deleting or not ours takes the release path only.
+func (r *room) sync(ctx context.Context, key ledger.Key) error {
+	defer r.bell.ring(key)
+	svc, err := r.services.Services(key.Namespace).Get(key.Name)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read service %s/%s: %w", key.Namespace, key.Name, err)
+	}
+	l := r.ledger()
+	for _, uid := range l.UIDs(key) {
+		if err != nil || uid != string(svc.UID) || !ours(svc) {
+			l.Unwant(uid, r.options.Clock.Now())
+			r.waiting.over(uid)
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	if !ours(svc) {
+		return r.withdraw(ctx, svc)
+	}
+	refusal := r.want(svc)
+	r.drain(ctx)
+	v := l.View(string(svc.UID))
+	if refusal != nil {
+		v.Refusal = refusal
+	}
+	return r.publish(ctx, svc, v)
+}
+
+// want tells the ledger what the Service asks for. What does not parse is refused before the ledger hears of it:
+// the Service keeps what it has.
+func (r *room) want(svc *corev1.Service) *lb.Refusal {
+	var namespaceLabels map[string]string
+	if ns, err := r.namespaces.Get(svc.Namespace); err == nil {
+		namespaceLabels = ns.Labels
+	}
+	request, refusal := requestOf(svc, namespaceLabels, r.endpointNodes(svc))
+	if refusal == nil {
+		r.ledger().Want(request, r.options.Clock.Now())
+	}
+	return refusal
+}
+
+// endpointNodes returns the nodes with an endpoint of the Service; only policy Local asks for them.
+func (r *room) endpointNodes(svc *corev1.Service) []string {
+	if svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+		return nil
+	}
+	objects, err := r.slices.ByIndex(indexByService, svc.Namespace+"/"+svc.Name)
+	if err != nil {
+		return nil
+	}
+	endpointSlices := make([]*discoveryv1.EndpointSlice, 0, len(objects))
+	for _, o := range objects {
+		endpointSlices = append(endpointSlices, o.(*discoveryv1.EndpointSlice))
+	}
+	return endpointNodes(endpointSlices)
+}

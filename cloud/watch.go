@@ -1,0 +1,247 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
+)
+
+// indexByService indexes EndpointSlices by the Service that they belong to.
+const indexByService = "service"
+
+// informers names what is watched. Nothing is asked of the API server before the informers are started.
+func (r *room) informers() {
+	f := r.options.Informers
+	services, nodes, namespaces := f.Core().V1().Services(), f.Core().V1().Nodes(), f.Core().V1().Namespaces()
+	slices := f.Discovery().V1().EndpointSlices()
+	r.services, r.nodes, r.namespaces = services.Lister(), nodes.Lister(), namespaces.Lister()
+	r.slices = slices.Informer().GetIndexer()
+	r.synced = []cache.InformerSynced{
+		services.Informer().HasSynced, nodes.Informer().HasSynced, namespaces.Informer().HasSynced, slices.Informer().HasSynced,
+	}
+}
+
+// watch opens the doors that lead from the API server into the queues.
+func (r *room) watch(ctx context.Context) {
+	f := r.options.Informers
+	logger := klog.FromContext(ctx)
+	add := func(i cache.SharedIndexInformer, h cache.ResourceEventHandler) {
+		if _, err := i.AddEventHandler(h); err != nil {
+			logger.Error(err, "A watch could not be opened")
+		}
+	}
+	add(f.Core().V1().Services().Informer(), handler(func(_, svc *corev1.Service) { r.queue.Add(keyOf(svc)) }))
+	add(f.Core().V1().Namespaces().Informer(), handler(r.namespaceChanged))
+	add(f.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { r.nodeChanged(ctx, o.(*corev1.Node)) },
+		UpdateFunc: func(_, o any) { r.nodeChanged(ctx, o.(*corev1.Node)) },
+		DeleteFunc: func(o any) {
+			if node, ok := deleted(o).(*corev1.Node); ok {
+				r.ledger().RemoveNode(node.Name, r.options.Clock.Now())
+				r.drain(ctx)
+			}
+		},
+	})
+	slices := f.Discovery().V1().EndpointSlices().Informer()
+	if err := slices.AddIndexers(cache.Indexers{indexByService: func(o any) ([]string, error) {
+		s := o.(*discoveryv1.EndpointSlice)
+		return []string{s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]}, nil
+	}}); err != nil {
+		logger.Error(err, "Endpoints cannot be found by Service")
+	}
+	add(slices, handler(r.endpointsChanged))
+
+	objects := cache.NewSharedIndexInformer(v1alpha1.NewListWatch(r.addresses, nil), &v1alpha1.NodeAddresses{}, 0, cache.Indexers{})
+	add(objects, handler(func(_, o *v1alpha1.NodeAddresses) { r.objectChanged(ctx, o) }))
+	r.objects = objects.GetIndexer()
+	r.synced = append(r.synced, objects.HasSynced)
+	go objects.RunWithContext(ctx)
+	go r.resyncLoop(ctx)
+}
+
+// handler calls f with the object as it was and as it is; a deleted object is both.
+func handler[T any](f func(was, is T)) cache.ResourceEventHandlerFuncs {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { f(o.(T), o.(T)) },
+		UpdateFunc: func(was, is any) { f(was.(T), is.(T)) },
+		DeleteFunc: func(o any) {
+			if t, ok := deleted(o).(T); ok {
+				f(t, t)
+			}
+		},
+	}
+}
+
+func deleted(o any) any {
+	if d, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		return d.Obj
+	}
+	return o
+}
+
+func (r *room) nodeChanged(ctx context.Context, node *corev1.Node) {
+	r.ledger().SetNode(nodeOf(node), r.options.Clock.Now())
+	r.drain(ctx)
+}
+
+func (r *room) namespaceChanged(was, is *corev1.Namespace) {
+	if was != is && reflect.DeepEqual(was.Labels, is.Labels) {
+		return
+	}
+	services, err := r.services.Services(is.Name).List(labels.Everything())
+	if err != nil {
+		return
+	}
+	for _, svc := range services {
+		if ours(svc) {
+			r.queue.Add(keyOf(svc))
+		}
+	}
+}
+
+// endpointsChanged wakes a Service that asks for local endpoints. The others do not care where their endpoints are.
+func (r *room) endpointsChanged(_, s *discoveryv1.EndpointSlice) {
+	name := s.Labels[discoveryv1.LabelServiceName]
+	svc, err := r.services.Services(s.Namespace).Get(name)
+	if err == nil && ours(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		r.queue.Add(keyOf(svc))
+	}
+}
+
+// objectChanged takes in what an agent reports, and has the writer look when the spec is not what it wrote.
+func (r *room) objectChanged(ctx context.Context, o *v1alpha1.NodeAddresses) {
+	r.ledger().Report(o.Name, reportOf(o), r.options.Clock.Now())
+	r.drain(ctx)
+	if r.writer.unexpected(o) {
+		r.nodeQueue.Add(o.Name)
+	}
+}
+
+// catchUp looks for what changed between adoption's reads and the watches.
+func (r *room) catchUp() {
+	now := r.options.Clock.Now()
+	for _, name := range r.ledger().NodeNames() {
+		if _, err := r.nodes.Get(name); apierrors.IsNotFound(err) {
+			r.ledger().RemoveNode(name, now)
+		}
+		r.nodeQueue.Add(name)
+	}
+}
+
+// resyncLoop is the slow loop.
+func (r *room) resyncLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.options.Clock.After(time.Duration(r.resyncEvery.Load())):
+			r.resync()
+		}
+	}
+}
+
+// resync looks at everything once more, through the doors that all else uses.
+func (r *room) resync() {
+	if services, err := r.services.List(labels.Everything()); err == nil {
+		for _, svc := range services {
+			if ours(svc) || meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil {
+				r.queue.Add(keyOf(svc))
+			}
+		}
+	}
+	for _, name := range r.ledger().NodeNames() {
+		r.nodeQueue.Add(name)
+	}
+}
+
+// adopt rebuilds the ledger: it raises the epoch, so that an older leader's writes are told from ours, and then
+// reads live. It writes nothing else.
+func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
+	start := r.options.Clock.Now()
+	term, err := r.epoch.raise(ctx)
+	if err != nil {
+		return err
+	}
+	snapshot, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	l := ledger.New(cfg, term)
+	notes := l.Adopt(snapshot, r.options.Clock.Now())
+	logger := klog.FromContext(ctx)
+	for _, note := range notes {
+		logger.Info("Not adopted", "claim", note)
+	}
+	r.resyncEvery.Store(int64(cfg.ResyncInterval))
+	r.book.Store(l)
+	logger.Info("Adopted", "epoch", term, "services", len(snapshot.Services), "nodes", len(snapshot.Nodes),
+		"nodeAddresses", len(snapshot.Objects), "outside", len(l.Stats().Outside), "took", r.options.Clock.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// read lists what adoption needs, from etcd and not from a cache.
+func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
+	var s ledger.Snapshot
+	live := metav1.ListOptions{}
+	namespaces, err := r.options.Client.CoreV1().Namespaces().List(ctx, live)
+	if err != nil {
+		return s, fmt.Errorf("list namespaces: %w", err)
+	}
+	labelsOf := map[string]map[string]string{}
+	for i := range namespaces.Items {
+		labelsOf[namespaces.Items[i].Name] = namespaces.Items[i].Labels
+	}
+	nodes, err := r.options.Client.CoreV1().Nodes().List(ctx, live)
+	if err != nil {
+		return s, fmt.Errorf("list nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		s.Nodes = append(s.Nodes, nodeOf(&nodes.Items[i]))
+	}
+	objects, err := r.addresses.List(ctx, live)
+	if apierrors.IsNotFound(err) {
+		return s, fmt.Errorf("list nodeaddresses: %w (is the CustomResourceDefinition nodeaddresses.mooring.dev installed? It is part of manifests/)", err)
+	}
+	if err != nil {
+		return s, fmt.Errorf("list nodeaddresses: %w", err)
+	}
+	for i := range objects.Items {
+		o := &objects.Items[i]
+		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), Entries: entriesOf(o), Report: reportOf(o)})
+	}
+	services, err := r.options.Client.CoreV1().Services(metav1.NamespaceAll).List(ctx, live)
+	if err != nil {
+		return s, fmt.Errorf("list services: %w", err)
+	}
+	for i := range services.Items {
+		s.Services = append(s.Services, serviceSnapshot(&services.Items[i], labelsOf))
+	}
+	return s, nil
+}
+
+func serviceSnapshot(svc *corev1.Service, labelsOf map[string]map[string]string) ledger.ServiceSnapshot {
+	// What does not parse asks for nothing; the Service keeps what it has and its own sync reports it.
+	request, _ := requestOf(svc, labelsOf[svc.Namespace], nil)
+	v := ledger.ServiceSnapshot{Request: request, Wants: ours(svc)}
+	for _, i := range svc.Status.LoadBalancer.Ingress {
+		if addr, ok := parseAddr(i.IP); ok {
+			v.Published = append(v.Published, addr)
+		}
+	}
+	return v
+}
