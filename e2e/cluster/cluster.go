@@ -1,0 +1,193 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Options of a cluster. The zero value is a cluster of three nodes for tests.
+type Options struct {
+	// Nodes of the cluster; empty: n1 and n2 with --node-ip, n3 without.
+	Nodes []NodeOptions
+	// NodeMonitorGracePeriod is how long a silent node stays Ready. Kubernetes' own is 50 s; default here 4 s, so
+	// that a test need not wait for it.
+	NodeMonitorGracePeriod time.Duration
+	// Logs is the directory for the processes' logs; empty: a temporary one, which Close removes unless Keep was
+	// called.
+	Logs string
+	// Manifests is a directory that is applied with `kubectl apply -k` once the API server is ready; empty: none.
+	Manifests string
+	// Progress is told what is being waited for; nil: nobody is.
+	Progress func(format string, args ...any)
+}
+
+// Cluster is a running cluster. Its control plane is in the network namespace that Enter made, so the test itself
+// reaches the API server without ado.
+type Cluster struct {
+	// Etcd, APIServer and ControllerManager are the control plane.
+	Etcd, APIServer, ControllerManager *Process
+	// Nodes in order of their names.
+	Nodes []*Node
+	// Client is a host on the wire that is no Node.
+	Client *Host
+	// Controllers in the order in which AddController made them.
+	Controllers []*Process
+
+	// Config is a cluster administrator's connection; Kube and NodeAddresses are clients of it.
+	Config        *rest.Config
+	Kube          kubernetes.Interface
+	NodeAddresses *v1alpha1.Client
+
+	// Logs is where every process's log is.
+	Logs string
+	// Kubeconfig of the administrator; it exists inside the namespaces only.
+	Kubeconfig string
+
+	options Options
+	root    string
+	work    string // files that need not outlive the namespaces
+	ownLogs bool   // Logs is temporary
+	wire    *wire
+	hosts   []*Host
+}
+
+// Start starts a cluster and returns when its API server answers, every Node is registered and Ready, and kube-proxy
+// serves on every Node that knows its address. One process can run one cluster at a time.
+func Start(ctx context.Context, options Options) (*Cluster, error) {
+	if os.Getenv(stageVariable) != stageRun {
+		return nil, errors.New("a cluster runs only inside the namespaces that cluster.Enter makes")
+	}
+	if len(options.Nodes) == 0 {
+		options.Nodes = []NodeOptions{{Name: "n1"}, {Name: "n2"}, {Name: "n3", NoNodeIP: true}}
+	}
+	if options.NodeMonitorGracePeriod == 0 {
+		options.NodeMonitorGracePeriod = 4 * time.Second
+	}
+	if options.Progress == nil {
+		options.Progress = func(string, ...any) {}
+	}
+	c := &Cluster{options: options, Logs: options.Logs, work: filepath.Join(scratch, "cluster")}
+	err := c.start(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("%w\n%s", err, c.Dump(ctx)), c.Close())
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context) (err error) {
+	if c.root, err = Root(); err != nil {
+		return err
+	}
+	if c.Logs == "" {
+		c.ownLogs = true
+		if c.Logs, err = os.MkdirTemp("", "mooring-e2e-"); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{c.Logs, c.work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if c.wire, err = newWire(); err != nil {
+		return err
+	}
+	if c.Client, err = c.addHost("client", 200); err != nil {
+		return err
+	}
+	for i, options := range c.options.Nodes {
+		if err := c.addNode(options, i+1); err != nil {
+			return err
+		}
+	}
+	if err := c.startControlPlane(ctx); err != nil {
+		return err
+	}
+	for _, node := range c.Nodes {
+		if err := errors.Join(node.Kubelet.Start(), node.Proxy.Start()); err != nil {
+			return err
+		}
+	}
+	if c.options.Manifests != "" {
+		c.options.Progress("applying %s", c.options.Manifests)
+		if err := c.Apply(ctx, c.options.Manifests); err != nil {
+			return err
+		}
+	}
+	c.options.Progress("waiting for %d Nodes to register", len(c.Nodes))
+	return errors.Join(c.awaitNodes(ctx), c.awaitProxies(ctx))
+}
+
+// addHost makes a host and plugs it in.
+func (c *Cluster) addHost(name string, number byte) (*Host, error) {
+	h, err := newHost(name)
+	if err != nil {
+		return nil, err
+	}
+	c.hosts = append(c.hosts, h)
+	return h, c.wire.plug(h, number)
+}
+
+// Node of that name; one that the cluster does not have is a mistake in the test.
+func (c *Cluster) Node(name string) *Node {
+	i := slices.IndexFunc(c.Nodes, func(n *Node) bool { return n.Name == name })
+	if i < 0 {
+		panic(fmt.Sprintf("the cluster has no node %q", name))
+	}
+	return c.Nodes[i]
+}
+
+// Keep leaves the logs where they are when the cluster is closed, for whoever looks into a failure.
+func (c *Cluster) Keep() { c.ownLogs = false }
+
+// processes of the cluster, in the order in which they are stopped.
+func (c *Cluster) processes() []*Process {
+	all := slices.Clone(c.Controllers)
+	for _, node := range c.Nodes {
+		all = append(all, node.Agent, node.Proxy, node.Kubelet)
+	}
+	all = append(all, c.ControllerManager, c.APIServer, c.Etcd)
+	return slices.DeleteFunc(all, func(p *Process) bool { return p == nil })
+}
+
+// Close ends every process and removes the network, so that another cluster can be started. Nothing needs it at the
+// end of the program: what is left then ends with the namespaces.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, process := range c.processes() {
+		errs = append(errs, process.Kill())
+	}
+	for _, host := range c.hosts {
+		errs = append(errs, host.close())
+	}
+	if c.wire != nil {
+		errs = append(errs, c.wire.close())
+	}
+	errs = append(errs, os.RemoveAll(c.work))
+	if c.ownLogs {
+		errs = append(errs, os.RemoveAll(c.Logs))
+	}
+	return errors.Join(errs...)
+}
+
+// process makes a process of the cluster; a nil host is the control plane's.
+func (c *Cluster) process(name string, host *Host, args ...string) *Process {
+	return &Process{Name: name, Log: filepath.Join(c.Logs, name+".log"), host: host, args: args}
+}
+
+// kube is a process of one of Kubernetes' own parts.
+func (c *Cluster) kube(name string, host *Host, component string, flags ...string) *Process {
+	return c.process(name, host, append([]string{filepath.Join(c.root, KubeBinary), component}, flags...)...)
+}
+
+func (c *Cluster) file(name string) string { return filepath.Join(c.work, name) }

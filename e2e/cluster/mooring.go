@@ -1,0 +1,158 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Names in the manifests.
+const (
+	Namespace         = "mooring-system"
+	controllerAccount = "mooring-cloud-controller-manager"
+	agentAccount      = "mooring-agent"
+)
+
+// AgentHealthPort is where every agent answers.
+const AgentHealthPort = 10269
+
+// CloudConfig is the file that every controller reads.
+func (c *Cluster) CloudConfig() string { return c.file("cloud-config.yaml") }
+
+// Configure replaces the cloud-config in one step, as an editor or a ConfigMap volume does.
+func (c *Cluster) Configure(cloudConfig string) error {
+	next := c.CloudConfig() + ".next"
+	if err := os.WriteFile(next, []byte(cloudConfig), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, c.CloudConfig())
+}
+
+// AddController makes one more instance of the controller, which the caller starts: with the arguments of the
+// manifests' Deployment, the token of its ServiceAccount, and the cloud-config of Configure. Flags are added last and
+// so win. A lease names the instance by its Process's Name.
+func (c *Cluster) AddController(ctx context.Context, flags ...string) (*Process, error) {
+	name := fmt.Sprintf("controller-%d", len(c.Controllers)+1)
+	deployment, err := c.Kube.AppsV1().Deployments(Namespace).Get(ctx, controllerAccount, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	env := map[string]string{"POD_NAME": name, "POD_NAMESPACE": Namespace}
+	args, err := containerArgs(deployment.Spec.Template.Spec, env)
+	if err != nil {
+		return nil, fmt.Errorf("deployment %s: %w", deployment.Name, err)
+	}
+	if err := c.writeAccountKubeconfig(ctx, name, controllerAccount, nil); err != nil {
+		return nil, err
+	}
+	process := c.process(name, nil, append([]string{filepath.Join(c.root, ControllerBinary)}, args...)...)
+	kubeconfig := c.kubeconfig(name)
+	process.args = append(process.args,
+		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
+		"--cloud-config="+c.CloudConfig(),
+		// Instances share one network namespace.
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.ControllerPort(len(c.Controllers))),
+		"--cert-dir="+c.file(name),
+	)
+	process.args = append(process.args, flags...)
+	process.env = variables(env)
+	c.Controllers = append(c.Controllers, process)
+	return process, nil
+}
+
+// ControllerPort is the secure port of the i-th controller, counted from 0, on 127.0.0.1.
+func (c *Cluster) ControllerPort(i int) int { return 10300 + i }
+
+// StartAgent starts the agent on the node as the manifests' DaemonSet would: with its arguments, and with a token of
+// its ServiceAccount that is bound to the Node object of today. A node whose Node was deleted and came back needs a
+// new one, as it would get a new Pod. An agent that runs already is stopped first.
+func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) error {
+	daemonSet, err := c.Kube.AppsV1().DaemonSets(Namespace).Get(ctx, agentAccount, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	env := map[string]string{"NODE_NAME": node.Name, "POD_NAMESPACE": Namespace}
+	args, err := containerArgs(daemonSet.Spec.Template.Spec, env)
+	if err != nil {
+		return fmt.Errorf("daemonset %s: %w", daemonSet.Name, err)
+	}
+	object, err := c.Kube.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	name := node.Name + "-agent"
+	if err := c.writeAccountKubeconfig(ctx, name, agentAccount, object); err != nil {
+		return err
+	}
+	if node.Agent != nil {
+		if err := node.Agent.Stop(); err != nil {
+			return err
+		}
+	}
+	node.Agent = c.process(name, node.Host, append([]string{filepath.Join(c.root, AgentBinary)}, args...)...)
+	node.Agent.args = append(node.Agent.args, "--kubeconfig="+c.kubeconfig(name))
+	node.Agent.args = append(node.Agent.args, flags...)
+	node.Agent.env = variables(env)
+	return node.Agent.Start()
+}
+
+// AwaitAgent waits until the node's agent says that it is ready.
+func (c *Cluster) AwaitAgent(ctx context.Context, node *Node) error {
+	return Await(ctx, "the agent of "+node.Name+" is ready", func(ctx context.Context) error {
+		if err := node.Agent.Ended(); err != nil {
+			return err
+		}
+		_, err := node.Get(ctx, netip.MustParseAddrPort(localhost(AgentHealthPort)), "/readyz")
+		return err
+	})
+}
+
+// writeAccountKubeconfig asks for a token of the ServiceAccount, bound to the Node when there is one, so that the API
+// server knows which node its user is on.
+func (c *Cluster) writeAccountKubeconfig(ctx context.Context, user, account string, node *corev1.Node) error {
+	seconds := int64(24 * 60 * 60)
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+	if node != nil {
+		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{
+			APIVersion: "v1", Kind: "Node", Name: node.Name, UID: types.UID(node.UID),
+		}
+	}
+	token, err := c.Kube.CoreV1().ServiceAccounts(Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("ask for a token of ServiceAccount %s: %w", account, err)
+	}
+	return c.writeKubeconfig(user, token.Status.Token)
+}
+
+// containerArgs are the arguments of the Pod's only container, with $(NAME) replaced as the kubelet does.
+func containerArgs(pod corev1.PodSpec, env map[string]string) ([]string, error) {
+	if len(pod.Containers) != 1 {
+		return nil, fmt.Errorf("it has %d containers instead of one", len(pod.Containers))
+	}
+	var replacements []string
+	for name, value := range env {
+		replacements = append(replacements, "$("+name+")", value)
+	}
+	replacer := strings.NewReplacer(replacements...)
+	var args []string
+	for _, arg := range pod.Containers[0].Args {
+		args = append(args, replacer.Replace(arg))
+	}
+	return args, nil
+}
+
+func variables(env map[string]string) []string {
+	var entries []string
+	for name, value := range env {
+		entries = append(entries, name+"="+value)
+	}
+	return entries
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace/noop"
+	v1 "k8s.io/api/core/v1"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	remote "k8s.io/cri-client/pkg"
+	fakeremote "k8s.io/cri-client/pkg/fake"
+	cadvisor "k8s.io/kubernetes/pkg/kubelet/cadvisor/testing"
+	"k8s.io/kubernetes/pkg/kubelet/cm"
+	"k8s.io/kubernetes/pkg/kubemark"
+)
+
+// kubelet is what a Node of a test cluster needs to be told.
+type kubelet struct {
+	kubeconfig string
+	nodeName   string
+	nodeIP     string
+	labels     map[string]string
+	// leaseSeconds of the Node's lease, which is renewed four times in that time.
+	leaseSeconds int32
+}
+
+func newKubeletCommand() *cobra.Command {
+	k := kubelet{}
+	cmd := &cobra.Command{
+		Use:   "kubelet",
+		Short: "The real kubelet over a fake container runtime, with --cloud-provider=external and no provider ID",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return k.run(cmd.Context()) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&k.kubeconfig, "kubeconfig", "", "kubeconfig of the node's user")
+	flags.StringVar(&k.nodeName, "node-name", "", "name of the Node")
+	flags.StringVar(&k.nodeIP, "node-ip", "", "address of the Node, or one of each family; empty: left to the cloud provider")
+	flags.StringToStringVar(&k.labels, "node-labels", nil, "labels that the Node registers with")
+	flags.Int32Var(&k.leaseSeconds, "node-lease-duration-seconds", 40, "duration of the Node's lease; it is renewed four times in it")
+	for _, required := range []string{"kubeconfig", "node-name"} {
+		if err := cmd.MarkFlagRequired(required); err != nil {
+			panic(err) // the flag is not defined above
+		}
+	}
+	return cmd
+}
+
+func (k *kubelet) run(ctx context.Context) error {
+	config, err := clientcmd.BuildConfigFromFlags("", k.kubeconfig)
+	if err != nil {
+		return err
+	}
+	config.UserAgent = "kubelet"
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	client, err := clientset.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+
+	flags, settings := kubemark.GetHollowKubeletConfig(&kubemark.HollowKubeletOptions{
+		NodeName:    k.nodeName,
+		KubeletPort: 10250,
+		MaxPods:     110,
+		NodeLabels:  k.labels,
+	})
+	flags.CloudProvider = "external"
+	flags.NodeIP = k.nodeIP
+	// The cloud controller under test decides about the provider ID.
+	settings.ProviderID = ""
+	settings.ResolverConfig = ""
+	settings.NodeLeaseDurationSeconds = k.leaseSeconds
+
+	// Heartbeats have a client of their own, as in the kubelet's main: a full rate limit must not cost the lease.
+	config.QPS = -1
+	config.Timeout = min(settings.NodeStatusUpdateFrequency.Duration, time.Duration(settings.NodeLeaseDurationSeconds)*time.Second)
+	heartbeat, err := clientset.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+
+	endpoint, err := fakeremote.GenerateEndpoint()
+	if err != nil {
+		return fmt.Errorf("choose a socket for the container runtime: %w", err)
+	}
+	runtime := fakeremote.NewFakeRemoteRuntime()
+	if err := runtime.Start(endpoint); err != nil {
+		return fmt.Errorf("start the container runtime on %s: %w", endpoint, err)
+	}
+	defer runtime.Stop()
+	service, err := remote.NewRemoteRuntimeService(ctx, endpoint, 15*time.Second, noop.NewTracerProvider(), false)
+	if err != nil {
+		return fmt.Errorf("connect to the container runtime on %s: %w", endpoint, err)
+	}
+
+	kubemark.NewHollowKubelet(
+		flags, settings, client, heartbeat,
+		&cadvisor.Fake{NodeName: k.nodeName},
+		runtime.ImageService, service,
+		cm.NewStubContainerManagerWithDevicePluginResource(v1.ResourceList{}),
+	).Run(ctx)
+	return nil
+}

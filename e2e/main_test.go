@@ -1,0 +1,33 @@
+// Package e2e holds the black-box tests: a real cluster (e2e/cluster), the built binaries, the manifests that users
+// apply, and packets. A test states what a user of the cluster notices. Nothing here imports the product but its API
+// types and annotation keys.
+//
+// The tests need the built binaries (make e2e builds them) and root or unprivileged user namespaces. They leave
+// nothing behind on the machine, and two runs do not disturb each other.
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"github.com/mooring-lb/mooring/e2e/cluster"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { os.Exit(cluster.Enter(m.Run)) }
+
+// start starts a cluster that lasts as long as the test.
+func start(t *testing.T, options cluster.Options) *cluster.Cluster {
+	t.Helper()
+	options.Progress = t.Logf
+	c, err := cluster.Start(t.Context(), options)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			c.Keep()
+			t.Logf("logs are in %s", c.Logs)
+		}
+		require.NoError(t, c.Close())
+	})
+	return c
+}
