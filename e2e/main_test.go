@@ -23,10 +23,6 @@ func start(t *testing.T, options cluster.Options) *cluster.Cluster {
 	c, err := cluster.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		if t.Failed() {
-			c.Keep()
-			t.Logf("logs are in %s", c.Logs)
-		}
 		require.NoError(t, c.Close())
 	})
 	return c

@@ -23,7 +23,6 @@ type T interface {
 	Logf(format string, args ...any)
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
-	Failed() bool
 }
 
 // Await waits until check returns nil, for at most Guard, and returns check's last error otherwise.
@@ -58,7 +57,6 @@ func await(ctx context.Context, what string, guard time.Duration, check func(con
 func (c *Cluster) Eventually(t T, what string, check func(context.Context) error) {
 	t.Helper()
 	if err := Await(t.Context(), what, check); err != nil {
-		c.Keep()
 		t.Fatalf("%v\n%s", err, c.Dump(context.WithoutCancel(t.Context())))
 	}
 }
@@ -72,7 +70,6 @@ func (c *Cluster) Throughout(t T, duration time.Duration, what string, check fun
 	end := time.After(duration)
 	for {
 		if err := check(t.Context()); err != nil {
-			c.Keep()
 			t.Fatalf("%s: %v\n%s", what, err, c.Dump(context.WithoutCancel(t.Context())))
 		}
 		select {

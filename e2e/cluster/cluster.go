@@ -21,9 +21,6 @@ type Options struct {
 	// NodeMonitorGracePeriod is how long a silent node stays Ready. Kubernetes' own is 50 s; default here 4 s, so
 	// that a test need not wait for it.
 	NodeMonitorGracePeriod time.Duration
-	// Logs is the directory for the processes' logs; empty: a temporary one, which Close removes unless Keep was
-	// called.
-	Logs string
 	// Manifests is a directory that is applied with `kubectl apply -k` once the API server is ready; empty: none.
 	Manifests string
 	// Progress is told what is being waited for; nil: nobody is.
@@ -47,7 +44,7 @@ type Cluster struct {
 	Kube          kubernetes.Interface
 	NodeAddresses *v1alpha1.Client
 
-	// Logs is where every process's log is.
+	// Logs is the directory with every process's log; see Enter.
 	Logs string
 	// Kubeconfig of the administrator; it exists inside the namespaces only.
 	Kubeconfig string
@@ -55,7 +52,6 @@ type Cluster struct {
 	options Options
 	root    string
 	work    string // files that need not outlive the namespaces
-	ownLogs bool   // Logs is temporary
 	wire    *wire
 	hosts   []*Host
 }
@@ -75,7 +71,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if options.Progress == nil {
 		options.Progress = func(string, ...any) {}
 	}
-	c := &Cluster{options: options, Logs: options.Logs, work: filepath.Join(scratch, "cluster")}
+	c := &Cluster{options: options, work: filepath.Join(scratch, "cluster")}
 	err := c.start(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("%w\n%s", err, c.Dump(ctx)), c.Close())
@@ -88,16 +84,11 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 	if c.root, err = Root(); err != nil {
 		return err
 	}
-	if c.Logs == "" {
-		c.ownLogs = true
-		if c.Logs, err = os.MkdirTemp("", "mooring-e2e-"); err != nil {
-			return err
-		}
+	if c.Logs, err = os.MkdirTemp(os.Getenv(logsVariable), "cluster-"); err != nil {
+		return err
 	}
-	for _, dir := range []string{c.Logs, c.work} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(c.work, 0o755); err != nil {
+		return err
 	}
 	if c.wire, err = newWire(); err != nil {
 		return err
@@ -147,9 +138,6 @@ func (c *Cluster) Node(name string) *Node {
 	return c.Nodes[i]
 }
 
-// Keep leaves the logs where they are when the cluster is closed, for whoever looks into a failure.
-func (c *Cluster) Keep() { c.ownLogs = false }
-
 // processes of the cluster, in the order in which they are stopped.
 func (c *Cluster) processes() []*Process {
 	all := slices.Clone(c.Controllers)
@@ -174,9 +162,6 @@ func (c *Cluster) Close() error {
 		errs = append(errs, c.wire.close())
 	}
 	errs = append(errs, os.RemoveAll(c.work))
-	if c.ownLogs {
-		errs = append(errs, os.RemoveAll(c.Logs))
-	}
 	return errors.Join(errs...)
 }
 

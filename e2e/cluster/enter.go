@@ -32,6 +32,8 @@ const (
 	stageVariable = "MOORING_E2E_STAGE"
 	stageInit     = "init"
 	stageRun      = "run"
+	// logsVariable carries the directory for the processes' logs. The user may set it: it then stays in any case.
+	logsVariable = "MOORING_E2E_LOGS"
 	// initVariable carries the process ID, as the user sees it, of the first process of the namespaces.
 	initVariable = "MOORING_E2E_INIT"
 )
@@ -44,6 +46,9 @@ const scratch = "/run/mooring"
 // the very start of main or TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(cluster.Enter(m.Run)) }
+//
+// Logs of the cluster's processes go to a temporary directory, or to the one that MOORING_E2E_LOGS names. A temporary
+// one goes when f succeeds or is interrupted, and is named on standard error when f fails.
 //
 // What cannot work on this machine is said on standard error, with the way out, and is an exit code of 1: never a
 // skipped test.
@@ -70,6 +75,10 @@ func enter() (int, error) {
 	if err := checkMachine(); err != nil {
 		return 0, err
 	}
+	removeLogs, err := makeLogs()
+	if err != nil {
+		return 0, err
+	}
 	// The parent-death signal follows the thread that started the child.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -92,7 +101,32 @@ func enter() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("wait for the namespaces' first process: %w", err)
 	}
-	return exitCode(state.Sys().(syscall.WaitStatus)), nil
+	code := exitCode(state.Sys().(syscall.WaitStatus))
+	return code, removeLogs(code)
+}
+
+// makeLogs makes the directory for logs. The returned function decides whether they are still of use.
+func makeLogs() (func(code int) error, error) {
+	if dir := os.Getenv(logsVariable); dir != "" {
+		absolute, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, err
+		}
+		return func(int) error { return nil }, errors.Join(os.MkdirAll(absolute, 0o755), os.Setenv(logsVariable, absolute))
+	}
+	dir, err := os.MkdirTemp("", "mooring-e2e-")
+	if err != nil {
+		return nil, err
+	}
+	remove := func(code int) error {
+		switch code {
+		case 0, exitCodeOf(syscall.SIGINT), exitCodeOf(syscall.SIGTERM):
+			return os.RemoveAll(dir)
+		}
+		fmt.Fprintf(os.Stderr, "e2e: logs are in %s\n", dir)
+		return nil
+	}
+	return remove, os.Setenv(logsVariable, dir)
 }
 
 // supervise is the first process of the namespaces: it prepares them, starts the program a last time and reaps
@@ -158,10 +192,13 @@ func forwardSignals(to *os.Process) func() {
 
 func exitCode(status syscall.WaitStatus) int {
 	if status.Signaled() {
-		return 128 + int(status.Signal())
+		return exitCodeOf(status.Signal())
 	}
 	return status.ExitStatus()
 }
+
+// exitCodeOf a process that a signal ended, as shells give it.
+func exitCodeOf(signal syscall.Signal) int { return 128 + int(signal) }
 
 // prepareNamespaces makes the new namespaces usable: no mount leaves them, /run is empty and ours (so that network
 // namespaces are named in it as `ip netns` names them), /proc shows their processes, and loopback is up.

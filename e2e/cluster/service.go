@@ -22,12 +22,8 @@ func (c *Cluster) Namespace(t T, name string) string {
 		t.Fatalf("create namespace %s: %v", name, err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
-			c.Keep()
-		}
 		ctx := context.WithoutCancel(t.Context())
 		if err := errors.Join(c.deleteServices(ctx, name), c.Kube.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})); err != nil {
-			c.Keep()
 			t.Errorf("%v\n%s", err, c.Dump(ctx))
 		}
 	})
