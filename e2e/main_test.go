@@ -7,7 +7,9 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
+	"os/signal"
 	"testing"
 
 	"github.com/mooring-lb/mooring/e2e/cluster"
@@ -23,7 +25,19 @@ func start(t *testing.T, options cluster.Options) *cluster.Cluster {
 	c, err := cluster.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("KEEP") == "1" {
+			keep(c)
+		}
 		require.NoError(t, c.Close())
 	})
 	return c
+}
+
+// keep leaves the cluster of a failed test as it is until Ctrl-C.
+func keep(c *cluster.Cluster) {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	defer signal.Stop(interrupted)
+	fmt.Printf("the cluster stays until Ctrl-C\n%s\n", c.LookAround())
+	<-interrupted
 }

@@ -27,10 +27,11 @@ type T interface {
 
 // Await waits until check returns nil, for at most Guard, and returns check's last error otherwise.
 func Await(ctx context.Context, what string, check func(context.Context) error) error {
-	return await(ctx, what, Guard, check)
+	return AwaitFor(ctx, Guard, what, check)
 }
 
-func await(ctx context.Context, what string, guard time.Duration, check func(context.Context) error) error {
+// AwaitFor is Await for what has a known duration of its own: the guard must cover that, too.
+func AwaitFor(ctx context.Context, guard time.Duration, what string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, guard, fmt.Errorf("not within %v", guard))
 	defer cancel()
 	ticker := time.NewTicker(pollInterval)

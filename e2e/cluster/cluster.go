@@ -90,6 +90,9 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 	if err := os.MkdirAll(c.work, 0o755); err != nil {
 		return err
 	}
+	if err := c.writeShell(); err != nil {
+		return err
+	}
 	if c.wire, err = newWire(); err != nil {
 		return err
 	}

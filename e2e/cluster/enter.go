@@ -18,7 +18,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -36,6 +35,8 @@ const (
 	logsVariable = "MOORING_E2E_LOGS"
 	// initVariable carries the process ID, as the user sees it, of the first process of the namespaces.
 	initVariable = "MOORING_E2E_INIT"
+	// userNamespaceVariable is set when the namespaces include a user namespace.
+	userNamespaceVariable = "MOORING_E2E_USERNS"
 )
 
 // scratch is a tmpfs of the namespaces: it holds what need not outlive them, such as etcd's data.
@@ -87,6 +88,9 @@ func enter() (int, error) {
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	if os.Geteuid() != 0 {
+		if err := os.Setenv(userNamespaceVariable, "1"); err != nil {
+			return 0, err
+		}
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
@@ -227,16 +231,6 @@ func prepareNamespaces() error {
 		return fmt.Errorf("set loopback up: %w", err)
 	}
 	return nil
-}
-
-// InitPID is the process ID, as the user sees it, of the first process of the namespaces: what nsenter is given to
-// look around in them.
-func InitPID() int {
-	pid, err := strconv.Atoi(os.Getenv(initVariable))
-	if err != nil {
-		return 0
-	}
-	return pid
 }
 
 // checkMachine says what is missing before anything is started.

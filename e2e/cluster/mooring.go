@@ -40,6 +40,9 @@ func (c *Cluster) Configure(cloudConfig string) error {
 // manifests' Deployment, the token of its ServiceAccount, and the cloud-config of Configure. Flags are added last and
 // so win. A lease names the instance by its Process's Name.
 func (c *Cluster) AddController(ctx context.Context, flags ...string) (*Process, error) {
+	if err := c.built(ControllerBinary); err != nil {
+		return nil, err
+	}
 	name := fmt.Sprintf("controller-%d", len(c.Controllers)+1)
 	deployment, err := c.Kube.AppsV1().Deployments(Namespace).Get(ctx, controllerAccount, metav1.GetOptions{})
 	if err != nil {
@@ -75,6 +78,9 @@ func (c *Cluster) ControllerPort(i int) int { return 10300 + i }
 // its ServiceAccount that is bound to the Node object of today. A node whose Node was deleted and came back needs a
 // new one, as it would get a new Pod. An agent that runs already is stopped first.
 func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) error {
+	if err := c.built(AgentBinary); err != nil {
+		return err
+	}
 	daemonSet, err := c.Kube.AppsV1().DaemonSets(Namespace).Get(ctx, agentAccount, metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -102,6 +108,13 @@ func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) e
 	node.Agent.args = append(node.Agent.args, flags...)
 	node.Agent.env = variables(env)
 	return node.Agent.Start()
+}
+
+func (c *Cluster) built(binary string) error {
+	if _, err := os.Stat(filepath.Join(c.root, binary)); err != nil {
+		return fmt.Errorf("%s is not built: run make build", binary)
+	}
+	return nil
 }
 
 // AwaitAgent waits until the node's agent says that it is ready.
