@@ -60,9 +60,12 @@ func (c *Cluster) addNode(options NodeOptions, i int) error {
 		}
 	}
 
+	if err := os.MkdirAll(c.file(options.Name), 0o755); err != nil {
+		return err
+	}
 	lease := int32(max(1, c.options.NodeMonitorGracePeriod.Seconds()*4/5))
 	flags := []string{
-		"--kubeconfig=" + c.kubeconfig(node.Name), "--node-name=" + node.Name,
+		"--kubeconfig=" + c.kubeconfig(node.Name), "--node-name=" + node.Name, "--root-dir=" + c.file(node.Name),
 		fmt.Sprintf("--node-lease-duration-seconds=%d", min(40, lease)),
 	}
 	if !options.NoNodeIP {

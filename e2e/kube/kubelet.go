@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,7 @@ type kubelet struct {
 	kubeconfig string
 	nodeName   string
 	nodeIP     string
+	rootDir    string
 	labels     map[string]string
 	// leaseSeconds of the Node's lease, which is renewed four times in that time.
 	leaseSeconds int32
@@ -39,9 +42,10 @@ func newKubeletCommand() *cobra.Command {
 	flags.StringVar(&k.kubeconfig, "kubeconfig", "", "kubeconfig of the node's user")
 	flags.StringVar(&k.nodeName, "node-name", "", "name of the Node")
 	flags.StringVar(&k.nodeIP, "node-ip", "", "address of the Node, or one of each family; empty: left to the cloud provider")
+	flags.StringVar(&k.rootDir, "root-dir", "", "directory for the kubelet's files and the container runtime's socket")
 	flags.StringToStringVar(&k.labels, "node-labels", nil, "labels that the Node registers with")
 	flags.Int32Var(&k.leaseSeconds, "node-lease-duration-seconds", 40, "duration of the Node's lease; it is renewed four times in it")
-	for _, required := range []string{"kubeconfig", "node-name"} {
+	for _, required := range []string{"kubeconfig", "node-name", "root-dir"} {
 		if err := cmd.MarkFlagRequired(required); err != nil {
 			panic(err) // the flag is not defined above
 		}
@@ -67,6 +71,13 @@ func (k *kubelet) run(ctx context.Context) error {
 		MaxPods:     110,
 		NodeLabels:  k.labels,
 	})
+	// The directory that was made in /tmp would outlive the cluster.
+	if err := os.RemoveAll(flags.RootDirectory); err != nil {
+		return err
+	}
+	flags.RootDirectory = k.rootDir
+	settings.StaticPodPath = ""
+	settings.PodLogsDir = filepath.Join(k.rootDir, "pod-logs")
 	flags.CloudProvider = "external"
 	flags.NodeIP = k.nodeIP
 	// The cloud controller under test decides about the provider ID.
@@ -82,10 +93,7 @@ func (k *kubelet) run(ctx context.Context) error {
 		return err
 	}
 
-	endpoint, err := fakeremote.GenerateEndpoint()
-	if err != nil {
-		return fmt.Errorf("choose a socket for the container runtime: %w", err)
-	}
+	endpoint := "unix://" + filepath.Join(k.rootDir, "runtime.sock")
 	runtime := fakeremote.NewFakeRemoteRuntime()
 	if err := runtime.Start(endpoint); err != nil {
 		return fmt.Errorf("start the container runtime on %s: %w", endpoint, err)
