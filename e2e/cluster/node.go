@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
@@ -63,10 +64,12 @@ func (c *Cluster) addNode(options NodeOptions, i int) error {
 	if err := os.MkdirAll(c.file(options.Name), 0o755); err != nil {
 		return err
 	}
-	lease := int32(max(1, c.options.NodeMonitorGracePeriod.Seconds()*4/5))
+	// The kubelet's own values at Kubernetes' own grace period, and in proportion to a shorter one.
+	grace := c.options.NodeMonitorGracePeriod
 	flags := []string{
 		"--kubeconfig=" + c.kubeconfig(node.Name), "--node-name=" + node.Name, "--root-dir=" + c.file(node.Name),
-		fmt.Sprintf("--node-lease-duration-seconds=%d", min(40, lease)),
+		fmt.Sprintf("--node-lease-duration-seconds=%d", min(40, max(1, int(grace.Seconds()*40/50)))),
+		"--node-status-update-frequency=" + min(10*time.Second, max(time.Second, grace/5)).String(),
 	}
 	if !options.NoNodeIP {
 		flags = append(flags, "--node-ip="+node.IPv4.String()+","+node.IPv6.String())

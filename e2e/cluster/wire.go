@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -32,7 +33,8 @@ type wire struct{ bridge *netlink.Bridge }
 func newWire() (*wire, error) {
 	off := false
 	bridge := &netlink.Bridge{
-		LinkAttrs: netlink.LinkAttrs{Name: bridgeName},
+		// Of its own: a bridge otherwise takes the lowest of its ports', and changes it when that host is cut off.
+		LinkAttrs: netlink.LinkAttrs{Name: bridgeName, HardwareAddr: net.HardwareAddr{0x02, 0, 0, 0, 0, 0x01}},
 		// A switch that learns group memberships may keep neighbour solicitations from a host; this one floods.
 		MulticastSnooping: &off,
 	}

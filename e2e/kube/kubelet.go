@@ -28,6 +28,9 @@ type kubelet struct {
 	labels     map[string]string
 	// leaseSeconds of the Node's lease, which is renewed four times in that time.
 	leaseSeconds int32
+	// statusFrequency is how often the Node's status is computed, and so how soon a Node that was taken for lost is
+	// Ready again.
+	statusFrequency time.Duration
 }
 
 func newKubeletCommand() *cobra.Command {
@@ -45,6 +48,7 @@ func newKubeletCommand() *cobra.Command {
 	flags.StringVar(&k.rootDir, "root-dir", "", "directory for the kubelet's files and the container runtime's socket")
 	flags.StringToStringVar(&k.labels, "node-labels", nil, "labels that the Node registers with")
 	flags.Int32Var(&k.leaseSeconds, "node-lease-duration-seconds", 40, "duration of the Node's lease; it is renewed four times in it")
+	flags.DurationVar(&k.statusFrequency, "node-status-update-frequency", 10*time.Second, "how often the Node's status is computed")
 	for _, required := range []string{"kubeconfig", "node-name", "root-dir"} {
 		if err := cmd.MarkFlagRequired(required); err != nil {
 			panic(err) // the flag is not defined above
@@ -84,6 +88,7 @@ func (k *kubelet) run(ctx context.Context) error {
 	settings.ProviderID = ""
 	settings.ResolverConfig = ""
 	settings.NodeLeaseDurationSeconds = k.leaseSeconds
+	settings.NodeStatusUpdateFrequency.Duration = k.statusFrequency
 
 	// Heartbeats have a client of their own, as in the kubelet's main: a full rate limit must not cost the lease.
 	config.QPS = -1
