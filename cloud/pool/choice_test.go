@@ -219,8 +219,8 @@ func TestUsage(t *testing.T) {
 	a.Release("default/b", addr("2001:db8::"))
 	want[3] = lb.Usage{Pool: "six", Family: lb.IPv6, Size: math.MaxUint64, Used: 1, Quarantined: 1}
 	assert.Equal(t, want, a.Usage())
-	a.SetPools([]config.Pool{aPool("six", "2001:db8::/64"), aPool("most", "2001:db8:1::-2001:db8:3::")})
-	assert.Equal(t, []lb.Usage{{Pool: "most", Family: lb.IPv6, Size: math.MaxUint64, Used: 1}, want[3]}, a.Usage())
+	a.SetPools([]config.Pool{aPool("six", "2001:db8::/64"), aPool("most", "2001:db8:1::-2001:db8:3::"), aPool("seam", "2001:db8:9:0:ffff:ffff:ffff:fffe-2001:db8:9:1::1")})
+	assert.Equal(t, []lb.Usage{{Pool: "most", Family: lb.IPv6, Size: math.MaxUint64, Used: 1}, {Pool: "seam", Family: lb.IPv6, Size: 4}, want[3]}, a.Usage())
 }
 
 func TestPoolOf(t *testing.T) {

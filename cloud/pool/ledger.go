@@ -192,11 +192,9 @@ func (a *Allocator) Adopt(req lb.Request, held lb.Lease) *lb.Refusal {
 	}
 	s := a.know(&req)
 	if r := a.records[held.Addr]; r != nil {
-		for _, o := range r.sortedHolders() {
-			if !partners(s, o.service, held.Addr) {
-				a.forget(s)
-				return lb.Refuse(lb.ReasonAddressInUse, "%s is held by Service %s already, with which %s may not share it", held.Addr, o.service.Ref, req.Ref)
-			}
+		if o := r.stranger(s); o != nil {
+			a.forget(s)
+			return lb.Refuse(lb.ReasonAddressInUse, "%s is held by Service %s already, with which %s may not share it", held.Addr, o.Ref, req.Ref)
 		}
 	}
 	if r := a.hold(s, held.Addr); r.space == nil && len(r.holders) == 1 {
@@ -225,14 +223,11 @@ func (a *Allocator) Holders(addr netip.Addr) []lb.Ref {
 		return nil
 	}
 	holders := make([]lb.Ref, 0, len(r.holders))
-	for _, l := range r.sortedHolders() {
+	for _, l := range r.holders {
 		holders = append(holders, l.service.Ref)
 	}
+	slices.SortFunc(holders, compareRefs)
 	return holders
-}
-
-func (r *record) sortedHolders() []*lease {
-	return slices.SortedFunc(slices.Values(r.holders), func(x, y *lease) int { return compareRefs(x.service.Ref, y.service.Ref) })
 }
 
 // Release ends the Service's hold on an address: nothing answers for it any more on the Service's behalf. It is true

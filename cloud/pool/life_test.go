@@ -190,6 +190,24 @@ func TestRequestDroppedDuringMove(t *testing.T) {
 	moves(t, a, web("default/a"), []string{"198.51.100.0@lab"}, []string{"192.0.2.0@office"})
 }
 
+// A request is refused while an earlier move is not finished: the Service keeps where it went to, and goes on leaving.
+func TestRefusalDuringMove(t *testing.T) {
+	for name, edit := range map[string]func(*lb.Request){"by address": askFor("203.0.113.1"), "by pool": inPool("none")} {
+		t.Run(name, func(t *testing.T) {
+			a := pool.New(append(office(), aPool("lab", "198.51.100.0/30")))
+			gets(t, a, web("default/a", inPool("office")), "192.0.2.0@office")
+			require.Equal(t, leases("198.51.100.0@lab"), a.Assign(web("default/a", inPool("lab"))).Want)
+			got := a.Assign(web("default/a", edit))
+			assert.Equal(t, leases("198.51.100.0@lab"), got.Want)
+			assert.Equal(t, leases("192.0.2.0@office"), got.Leave)
+			assert.NotNil(t, got.Refusal)
+			// The address that it went to proves to be taken by a stranger: what is left is better than nothing.
+			a.Release("default/a", addr("198.51.100.0"))
+			refused(t, a, web("default/a", edit), []string{"192.0.2.0@office"}, got.Refusal.Reason)
+		})
+	}
+}
+
 // The controller dies in the middle of a move: afterwards both addresses are held, and the one asked for stays.
 func TestMoveCutShort(t *testing.T) {
 	tests := map[string]struct {

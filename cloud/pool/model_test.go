@@ -91,6 +91,7 @@ func (m *model) release(t require.TestingT, uid string, a netip.Addr) {
 	held := slices.Contains(m.holders[a], uid)
 	m.holders[a] = without(m.holders[a], uid)
 	m.leases[uid] = without(m.leases[uid], a)
+	m.leaving[uid] = without(m.leaving[uid], a)
 	last := held && len(m.holders[a]) == 0
 	require.Equal(t, last, m.real.Release(uid, a), "release of %s by %s", a, uid)
 	require.Equal(t, last, m.twin.Release(uid, a))
@@ -427,87 +428,6 @@ func without[T comparable](list []T, x T) []T {
 		return nil
 	}
 	return list
-}
-
-// Generators.
-
-func genAddr(t *rapid.T) netip.Addr { return rapid.SampledFrom(world).Draw(t, "address") }
-
-func genAddrs(t *rapid.T, most int) []netip.Addr {
-	return rapid.SliceOfN(rapid.SampledFrom(world), 0, most).Draw(t, "addresses")
-}
-
-// rarely is true about once in n draws.
-func rarely(t *rapid.T, n int, what string) bool { return rapid.IntRange(1, n).Draw(t, what) == n }
-
-func genPools(t *rapid.T) []config.Pool {
-	const most = 3
-	var builders [most + 1]netipx.IPSetBuilder
-	for _, a := range world {
-		builders[rapid.IntRange(0, most).Draw(t, "owner of "+a.String())].Add(a)
-	}
-	var pools []config.Pool
-	for i := range most {
-		p := config.Pool{Name: fmt.Sprintf("p%d", i), AutoAssign: !rarely(t, 4, "named only"), Priority: rapid.IntRange(0, 1).Draw(t, "priority")}
-		if !rarely(t, 6, "no addresses") {
-			p.Addresses, _ = builders[i].IPSet()
-		}
-		if rarely(t, 5, "allowedNamespaces") {
-			p.AllowedNamespaces = []string{"ns0"}
-		}
-		if rarely(t, 5, "namespaceSelector") {
-			p.NamespaceSelector = selecting("tier=public")
-		}
-		if rarely(t, 8, "serviceSelector") {
-			p.ServiceSelector = selecting("expose=true")
-		}
-		if rarely(t, 8, "class") {
-			p.LoadBalancerClass = "x/y"
-		}
-		if !rarely(t, 8, "absent") {
-			pools = append(pools, p)
-		}
-	}
-	return rapid.Permutation(pools).Draw(t, "order")
-}
-
-func genRequest(t *rapid.T) lb.Request {
-	i := rapid.IntRange(0, 7).Draw(t, "service")
-	r := web(fmt.Sprintf("ns%d/s%d", i%2, i), born(i%3))
-	r.Ports = []lb.Port{{Number: uint16(rapid.IntRange(80, 83).Draw(t, "port")), Protocol: rapid.SampledFrom([]lb.Protocol{"TCP", "UDP"}).Draw(t, "protocol")}}
-	r.Labels = map[string]string{"expose": rapid.SampledFrom([]string{"true", "false"}).Draw(t, "label")}
-	r.NamespaceLabels = map[string]string{"tier": rapid.SampledFrom([]string{"public", "private"}).Draw(t, "namespace label")}
-	switch rapid.IntRange(0, 4).Draw(t, "families") {
-	case 0:
-		r.Families, r.FamilyPolicy = []lb.Family{lb.IPv4, lb.IPv6}, lb.PreferDualStack
-	case 1:
-		r.Families, r.FamilyPolicy = []lb.Family{lb.IPv6, lb.IPv4}, lb.RequireDualStack
-	case 2:
-		r.Families = []lb.Family{lb.IPv6}
-	}
-	if rarely(t, 10, "class") {
-		r.Class = "x/y"
-	}
-	if rarely(t, 3, "pool") {
-		r.Pool = rapid.SampledFrom([]string{"p0", "p1", "p2", "none"}).Draw(t, "pool name")
-	}
-	switch rapid.IntRange(0, 8).Draw(t, "ask") {
-	case 0:
-		r.Addresses = genAddrs(t, 3)
-	case 1:
-		r.ExternalIPs = genAddrs(t, 3)
-	case 2:
-		r.LoadBalancerIP = genAddr(t)
-	case 3:
-		r.Addresses, r.ExternalIPs, r.LoadBalancerIP = genAddrs(t, 1), genAddrs(t, 1), genAddr(t)
-	}
-	if rapid.Bool().Draw(t, "keyed") {
-		r.SharingKey = rapid.SampledFrom([]string{"k", "l"}).Draw(t, "key")
-	}
-	if rarely(t, 4, "local") {
-		r.Local, r.PodSelector = true, rapid.SampledFrom([]string{"", "app=a"}).Draw(t, "selector")
-	}
-	return r
 }
 
 // Whatever is done in whatever order: no address has two holders that may not share it, none comes from outside of a

@@ -43,6 +43,17 @@ func clash(s, o *service, addr netip.Addr) *lb.Refusal {
 	return nil
 }
 
+// stranger is the first holder by name with which the Service does not want to share the address.
+func (r *record) stranger(s *service) *service {
+	var first *service
+	for _, l := range r.holders {
+		if !partners(s, l.service, r.addr) && (first == nil || compareRefs(l.service.Ref, first.Ref) < 0) {
+			first = l.service
+		}
+	}
+	return first
+}
+
 // rival is an older Service that holds the address too and does not want to share it with this one: the address is
 // the rival's. Nil when there is none.
 func (l *lease) rival() *service {

@@ -167,6 +167,14 @@ func TestSharingEnds(t *testing.T) {
 		require.False(t, a.Release(older.UID, addr("192.0.2.0")))
 		moves(t, a, with(younger, key("")), []string{"192.0.2.1@office"}, []string{"192.0.2.0@office"})
 	})
+	t.Run("by an older one that is leaving", func(t *testing.T) {
+		a := pool.New(office())
+		older, younger := web("default/z", key("k")), web("default/a", key("k"), port(443, "TCP"), born(1))
+		gets(t, a, older, "192.0.2.0@office")
+		gets(t, a, younger, "192.0.2.0@office")
+		require.Equal(t, leases("192.0.2.0@office"), a.Assign(with(older, key(""), askFor("192.0.2.9"))).Leave)
+		gets(t, a, younger, "192.0.2.0@office")
+	})
 	t.Run("nowhere to go", func(t *testing.T) {
 		a := pool.New([]config.Pool{aPool("tiny", "192.0.2.0")})
 		older, younger := web("default/z", key("k")), web("default/a", key("k"), port(443, "TCP"), born(1))

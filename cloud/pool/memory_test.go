@@ -1,0 +1,54 @@
+package pool
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
+
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// A controller runs for years: of Services that came, waited, shared, moved and went nothing is kept but the order in
+// which their addresses were freed.
+func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
+	var b netipx.IPSetBuilder
+	b.AddPrefix(netip.MustParsePrefix("192.0.2.0/30"))
+	addresses, err := b.IPSet()
+	require.NoError(t, err)
+	a := New([]config.Pool{{Name: "office", Addresses: addresses, AutoAssign: true}})
+	for round := range 3 {
+		for i := range 12 {
+			req := lb.Request{
+				Ref:        lb.Ref{Namespace: "default", Name: fmt.Sprint(i), UID: fmt.Sprint(round, "-", i)},
+				Families:   []lb.Family{lb.IPv4},
+				Ports:      []lb.Port{{Number: uint16(i), Protocol: "TCP"}},
+				SharingKey: []string{"", "k", "l"}[i%3],
+			}
+			a.Assign(req)
+			req.SharingKey = []string{"", "m", "k"}[(i+round)%3]
+			a.Assign(req)
+			a.Adopt(req, lb.Lease{Addr: netip.MustParseAddr("192.0.2.1"), Pool: "office"})
+		}
+		outside := netip.MustParseAddr("203.0.113.1")
+		a.Adopt(lb.Request{Ref: lb.Ref{UID: "outside"}}, lb.Lease{Addr: outside, Pool: "gone"})
+		a.Quarantine(outside)
+		a.Release("outside", outside)
+		a.Unquarantine(outside)
+		for uid := range a.services {
+			for _, l := range a.Leases(uid) {
+				a.Release(uid, l.Addr)
+			}
+		}
+		assert.Empty(t, a.services)
+		assert.Empty(t, a.groups)
+		assert.Len(t, a.records, 4)
+		assert.Equal(t, 4, a.spaces[0].freed.len)
+	}
+	a.SetPools(nil)
+	assert.Empty(t, a.records)
+}
