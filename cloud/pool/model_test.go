@@ -180,6 +180,10 @@ func (m *model) assign(t require.TestingT, req lb.Request) {
 	if got.Refusal != nil && got.Refusal.Reason == lb.ReasonPoolExhausted {
 		m.checkExhausted(t, req)
 	}
+	if got.Refusal != nil && len(before) == 0 && len(want) == 0 {
+		require.False(t, m.servable(req), "%v could be served, and is refused: %s", req, got.Refusal)
+	}
+	m.checkKept(t, req, got.Refusal, before, want, fresh)
 	for _, a := range fresh {
 		m.take(req.UID, a, m.poolOf(a).Name)
 	}
@@ -312,6 +316,61 @@ func (m *model) checkExhausted(t require.TestingT, req lb.Request) {
 		}
 	}
 	require.Fail(t, "refused as exhausted although every family has a free address")
+}
+
+// servable says of a Service that holds nothing whether it could have all that it asks for. It may say no too often for
+// a Service with a key, whose addresses are not free to choose.
+func (m *model) servable(req lb.Request) bool {
+	asked := m.asked(req)
+	families := req.Families
+	if req.FamilyPolicy == lb.SingleStack {
+		families = families[:1]
+	}
+	for _, a := range asked {
+		p := m.poolOf(a)
+		if p == nil || !serves(*p, req) || m.quarantine[a] || req.Pool != "" && req.Pool != p.Name || !slices.Contains(families, lb.FamilyOf(a)) {
+			return false
+		}
+		for _, uid := range m.holders[a] {
+			if !friendly(req, m.views[uid], a) || !compatible(req, m.views[uid]) {
+				return false
+			}
+		}
+	}
+	served := 0
+	for _, f := range families {
+		_, free := m.next(req, f)
+		free = free && req.SharingKey == ""
+		if free || slices.ContainsFunc(asked, func(a netip.Addr) bool { return lb.FamilyOf(a) == f }) {
+			served++
+		}
+	}
+	return served == len(families) || served > 0 && req.FamilyPolicy == lb.PreferDualStack
+}
+
+// checkKept: what is held stays when nothing else is asked for, and when what is asked for is refused.
+func (m *model) checkKept(t require.TestingT, req lb.Request, refusal *lb.Refusal, before, want, fresh []netip.Addr) {
+	asked := m.asked(req)
+	for i, f := range req.Families {
+		if i > 0 && req.FamilyPolicy == lb.SingleStack {
+			break
+		}
+		mine := slices.DeleteFunc(slices.Clone(before), func(a netip.Addr) bool { return lb.FamilyOf(a) != f })
+		staying := slices.DeleteFunc(slices.Clone(mine), func(a netip.Addr) bool { return slices.Contains(m.leaving[req.UID], a) })
+		alone := func(a netip.Addr) bool {
+			return !slices.ContainsFunc(m.holders[a], func(uid string) bool { return uid != req.UID && !friendly(req, m.views[uid], a) })
+		}
+		if len(asked) == 0 && req.Pool == "" && slices.ContainsFunc(mine, alone) {
+			require.False(t, slices.ContainsFunc(fresh, func(a netip.Addr) bool { return lb.FamilyOf(a) == f }), "%v is held, why %v?", mine, fresh)
+			if len(staying) == 1 && alone(staying[0]) {
+				require.Contains(t, want, staying[0], "no swinging back to what was left")
+			}
+		}
+		done := len(asked) > 0 && !slices.ContainsFunc(asked, func(a netip.Addr) bool { return !slices.Contains(want, a) })
+		if refusal != nil && len(fresh) == 0 && !done && len(staying) == 1 && (req.Pool == "" || m.pool[staying[0]] == req.Pool || len(mine) == 1) && alone(staying[0]) {
+			require.Contains(t, want, staying[0], "refused, so it keeps what it has: %s", refusal)
+		}
+	}
 }
 
 // check compares all that can be asked for.
