@@ -113,6 +113,9 @@ func (g *guardTable) chain() *nftables.Chain {
 func (g *guardTable) read() (Guard, error) {
 	state := Guard{Addresses: map[netip.Addr]struct{}{}}
 	tables, err := g.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return state, nil // no nftables in this kernel: building the guard will say so
+	}
 	if err != nil {
 		return state, fmt.Errorf("list nftables tables: %w", err)
 	}

@@ -20,6 +20,9 @@ type Host struct {
 	// links is the last known state of interfaces, for announcements: one look-up per frame would be a dump each.
 	links    map[string]Link
 	speakers speakers
+	sysctls  sysctls
+	// watchSpace is the receive buffer of each watch.
+	watchSpace int
 }
 
 // Open connects to the kernel. It changes nothing.
@@ -32,7 +35,7 @@ func Open() (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.close())
 	}
-	return &Host{conn: conn, guard: guard, links: map[string]Link{}}, nil
+	return &Host{conn: conn, guard: guard, links: map[string]Link{}, sysctls: findSysctls(), watchSpace: watchSpace}, nil
 }
 
 // Close releases the connections. What was bound stays bound, and the guard stays.
@@ -120,7 +123,7 @@ func (h *Host) Read(context.Context) (State, error) {
 		}
 	}
 	for _, name := range uplinks(state) {
-		s, err := settings(name)
+		s, err := h.sysctls.settings(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // the interface went meanwhile
 		}
@@ -226,7 +229,7 @@ func (h *Host) prepareNDP(conn *rtnl, ifname string) error {
 			routers = append(routers, name)
 		}
 	}
-	return prepareNDP(ifname, routers)
+	return h.sysctls.prepareNDP(ifname, routers)
 }
 
 // removes says that a missing interface means that the step is done.

@@ -23,6 +23,9 @@ func (r *rtnl) defaultRoutes(family uint8) ([]int, error) {
 	body[0] = family
 	body[4] = unix.RT_TABLE_MAIN
 	messages, err := r.dump(unix.RTM_GETROUTE, body)
+	if isMissing(err) {
+		return nil, nil // the kernel makes a table with its first route
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

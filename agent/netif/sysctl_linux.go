@@ -13,70 +13,85 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procSys is where the kernel shows its settings. Those below net/ are the ones of the calling process's network
-// namespace.
-const procSys = "/proc/sys"
+const (
+	// procSys is where the kernel shows its settings. Those below net/ are the ones of the calling process's
+	// network namespace, under whatever path they are opened.
+	procSys = "/proc/sys"
+	// mountedProcSys is used where it exists: /proc/sys is read-only in a pod that is not privileged, and a
+	// hostPath volume of /proc/sys/net at this place is not.
+	mountedProcSys = "/host/proc/sys"
+)
 
 // devconfARPAnnounce is IPV4_DEVCONF_ARP_ANNOUNCE of linux/ip.h.
 const devconfARPAnnounce = 18
 
-func sysctlPath(parts ...string) string {
-	return filepath.Join(append([]string{procSys, "net"}, parts...)...)
+// sysctls are the kernel's settings below a directory.
+type sysctls string
+
+func findSysctls() sysctls {
+	if _, err := os.Stat(filepath.Join(mountedProcSys, "net", "ipv4")); err == nil {
+		return mountedProcSys
+	}
+	return procSys
 }
 
-func readSysctl(parts ...string) (int, error) {
-	raw, err := os.ReadFile(sysctlPath(parts...))
+func (dir sysctls) path(parts ...string) string {
+	return filepath.Join(append([]string{string(dir), "net"}, parts...)...)
+}
+
+func (dir sysctls) read(parts ...string) (int, error) {
+	raw, err := os.ReadFile(dir.path(parts...))
 	if err != nil {
 		return 0, err
 	}
 	return strconv.Atoi(strings.TrimSpace(string(raw)))
 }
 
-func writeSysctl(value int, parts ...string) error {
+func (dir sysctls) write(value int, parts ...string) error {
 	name := "net." + strings.Join(parts, ".")
-	if err := os.WriteFile(sysctlPath(parts...), []byte(strconv.Itoa(value)), 0o644); err != nil {
+	if err := os.WriteFile(dir.path(parts...), []byte(strconv.Itoa(value)), 0o644); err != nil {
 		return fmt.Errorf("set %s=%d (set it on the host, for example in /etc/sysctl.d): %w", name, value, err)
 	}
 	return nil
 }
 
 // settings reads what decides whether virtual addresses work behind an uplink.
-func settings(ifname string) (Settings, error) {
+func (dir sysctls) settings(ifname string) (Settings, error) {
 	var s Settings
 	for _, v := range []struct {
 		into *int
 		name string
 	}{{&s.ARPIgnore, "arp_ignore"}, {&s.ARPAnnounce, "arp_announce"}, {&s.RPFilter, "rp_filter"}} {
-		all, err := readSysctl("ipv4", "conf", "all", v.name)
+		all, err := dir.read("ipv4", "conf", "all", v.name)
 		if err != nil {
 			return s, err
 		}
-		own, err := readSysctl("ipv4", "conf", ifname, v.name)
+		own, err := dir.read("ipv4", "conf", ifname, v.name)
 		if err != nil {
 			return s, err
 		}
 		*v.into = max(all, own)
 	}
-	forwarding, err := readSysctl("ipv6", "conf", ifname, "forwarding")
+	forwarding, err := dir.read("ipv6", "conf", ifname, "forwarding")
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil // IPv6 is not in this kernel, or off for the interface
 	}
 	if err != nil {
 		return s, err
 	}
-	proxy, err := readSysctl("ipv6", "conf", ifname, "proxy_ndp")
+	proxy, err := dir.read("ipv6", "conf", ifname, "proxy_ndp")
 	if err != nil {
 		return s, err
 	}
-	proxyAll, err := readSysctl("ipv6", "conf", "all", "proxy_ndp")
+	proxyAll, err := dir.read("ipv6", "conf", "all", "proxy_ndp")
 	if err != nil {
 		return s, err
 	}
-	disabled, err := readSysctl("ipv6", "conf", ifname, "disable_ipv6")
+	disabled, err := dir.read("ipv6", "conf", ifname, "disable_ipv6")
 	if err != nil {
 		return s, err
 	}
-	if s.ProxyDelay6, err = readSysctl("ipv6", "neigh", ifname, "proxy_delay"); err != nil {
+	if s.ProxyDelay6, err = dir.read("ipv6", "neigh", ifname, "proxy_delay"); err != nil {
 		return s, err
 	}
 	s.IPv6 = disabled == 0
@@ -91,8 +106,8 @@ func settings(ifname string) (Settings, error) {
 // kernel forget the default routes that any interface learned from one, unless accept_ra is 2 there. So accept_ra goes
 // first, on the uplink and on the others through which a default route leaves. Packets are not forwarded by this: that
 // takes net.ipv6.conf.all.forwarding, which is left alone.
-func prepareNDP(ifname string, routers []string) error {
-	have, err := settings(ifname)
+func (dir sysctls) prepareNDP(ifname string, routers []string) error {
+	have, err := dir.settings(ifname)
 	if err != nil {
 		return fmt.Errorf("read the settings of %s: %w", ifname, err)
 	}
@@ -101,28 +116,28 @@ func prepareNDP(ifname string, routers []string) error {
 	}
 	if !have.Forwarding6 {
 		for _, name := range append([]string{ifname}, routers...) {
-			accept, err := readSysctl("ipv6", "conf", name, "accept_ra")
+			accept, err := dir.read("ipv6", "conf", name, "accept_ra")
 			if errors.Is(err, os.ErrNotExist) {
 				continue
 			}
 			if err == nil && accept == 1 {
-				err = writeSysctl(2, "ipv6", "conf", name, "accept_ra")
+				err = dir.write(2, "ipv6", "conf", name, "accept_ra")
 			}
 			if err != nil {
 				return err
 			}
 		}
-		if err := writeSysctl(1, "ipv6", "conf", ifname, "forwarding"); err != nil {
+		if err := dir.write(1, "ipv6", "conf", ifname, "forwarding"); err != nil {
 			return err
 		}
 	}
 	if !have.ProxyNDP {
-		if err := writeSysctl(1, "ipv6", "conf", ifname, "proxy_ndp"); err != nil {
+		if err := dir.write(1, "ipv6", "conf", ifname, "proxy_ndp"); err != nil {
 			return err
 		}
 	}
 	if have.ProxyDelay6 != 0 {
-		return writeSysctl(0, "ipv6", "neigh", ifname, "proxy_delay")
+		return dir.write(0, "ipv6", "neigh", ifname, "proxy_delay")
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 )
 
 const (
+	// watchSpace is how many bytes of changes wait while the agent is busy, before the watch overflows.
 	watchSpace = 4 << 20
 	// watchRetry is how long a watch that could not be opened waits before the next attempt.
 	watchRetry = time.Second
@@ -51,7 +52,7 @@ func (h *Host) Watch(ctx context.Context) <-chan Event {
 // watchOnce lives as long as one socket.
 func (h *Host) watchOnce(ctx context.Context, family int, groups []uint32,
 	parse func(netlink.Message) (Event, bool), events chan<- Event) {
-	conn, err := openWatch(family, groups)
+	conn, err := h.openWatch(family, groups)
 	if err != nil {
 		select {
 		case <-ctx.Done():
@@ -80,12 +81,12 @@ func (h *Host) watchOnce(ctx context.Context, family int, groups []uint32,
 	}
 }
 
-func openWatch(family int, groups []uint32) (*netlink.Conn, error) {
+func (h *Host) openWatch(family int, groups []uint32) (*netlink.Conn, error) {
 	conn, err := netlink.Dial(family, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink watch: %w", err)
 	}
-	err = conn.SetReadBuffer(watchSpace)
+	err = conn.SetReadBuffer(h.watchSpace)
 	for _, group := range groups {
 		if err == nil {
 			err = conn.JoinGroup(group)
