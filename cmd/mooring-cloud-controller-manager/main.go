@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	cloudprovider "k8s.io/cloud-provider"
@@ -36,6 +37,12 @@ node, where mooring-agent binds and announces it. When the node fails, its addre
 
 --cloud-config is required. All other flags are those of every cloud-controller-manager.`
 
+// version and commit are stamped by hack/build.sh.
+var (
+	version = "unknown"
+	commit  = "unknown"
+)
+
 func main() { os.Exit(run()) }
 
 func run() int {
@@ -56,6 +63,14 @@ func run() int {
 		names.CCMControllerAliases(), cliflag.NamedFlagSets{}, p.stop)
 	command.Use = "mooring-cloud-controller-manager"
 	command.Long = description
+	upstream := command.RunE
+	command.RunE = func(cmd *cobra.Command, args []string) error {
+		if v := cmd.Flags().Lookup("version"); v != nil && v.Changed && v.Value.String() != "false" {
+			fmt.Printf("mooring-cloud-controller-manager %s (commit %s)\n", version, commit)
+			return nil
+		}
+		return upstream(cmd, args)
+	}
 	return cli.Run(command)
 }
 
