@@ -222,6 +222,7 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	}
 	for i := range objects.Items {
 		o := &objects.Items[i]
+		r.writer.remember(o.Name, objectOf(o))
 		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), Entries: entriesOf(o), Report: reportOf(o)})
 	}
 	services, err := r.options.Client.CoreV1().Services(metav1.NamespaceAll).List(ctx, live)

@@ -8,13 +8,13 @@ package place
 import (
 	"cmp"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -230,10 +230,7 @@ func less(d Demand, a, b *Candidate) bool {
 }
 
 func score(addr netip.Addr, node string) uint64 {
-	h := fnv.New64a()
-	h.Write(addr.AsSlice())
-	h.Write([]byte(node))
-	return h.Sum64()
+	return xxhash.Sum64(append(addr.AsSlice(), node...))
 }
 
 func hasTaint(taints []corev1.Taint, key string) bool {
