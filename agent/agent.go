@@ -78,6 +78,7 @@ type Agent struct {
 
 	// What follows belongs to the loop.
 	desired   *desired // nil until the first object
+	wants     []want   // those of applied, resolved
 	have      netif.State
 	names     map[int]string // of have.Links by index
 	known     bool           // have is the result of a reading
@@ -283,9 +284,9 @@ func (a *Agent) apply(ctx context.Context, now time.Time) {
 	began := time.Now()
 	var failed map[netip.Addr]trouble
 	for range rounds {
-		wants := resolve(a.desired.wants, &a.have)
+		a.wants = resolve(a.desired.wants, &a.have)
 		var steps []netif.Step
-		steps, failed = plan(wants, &a.have)
+		steps, failed = plan(a.wants, &a.have)
 		hopeless := len(failed)
 		if len(steps) == 0 || !a.run(ctx, now, steps, failed) {
 			break
@@ -377,7 +378,7 @@ func label(step netif.Step) string {
 
 // schedule has the addresses announced that are held and bound, and no others.
 func (a *Agent) schedule(now time.Time) {
-	for _, w := range sortedWants(resolve(a.desired.wants, &a.have)) {
+	for _, w := range a.wants {
 		if a.announces(w) {
 			a.announcer.hold(now, w.ip, w.uplink, w.chased)
 		} else {
@@ -385,7 +386,7 @@ func (a *Agent) schedule(now time.Time) {
 		}
 	}
 	for ip := range a.announcer.series {
-		if _, ok := a.desired.wants[ip]; !ok {
+		if _, ok := find(a.wants, ip); !ok {
 			a.announcer.drop(ip)
 		}
 	}

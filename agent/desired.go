@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -29,7 +28,7 @@ type want struct {
 type desired struct {
 	uid        types.UID
 	generation int64
-	wants      map[netip.Addr]want
+	wants      []want // by address, one for each
 	invalid    []v1alpha1.FailedAddress
 }
 
@@ -38,7 +37,7 @@ func read(object *v1alpha1.NodeAddresses) desired {
 	d := desired{
 		uid:        object.UID,
 		generation: object.Generation,
-		wants:      make(map[netip.Addr]want, len(object.Spec.Addresses)),
+		wants:      make([]want, 0, len(object.Spec.Addresses)),
 	}
 	for _, entry := range object.Spec.Addresses {
 		ip, err := netip.ParseAddr(entry.Address)
@@ -47,19 +46,19 @@ func read(object *v1alpha1.NodeAddresses) desired {
 				Message: "spec.addresses: " + entry.Address + " is not an IP address without prefix length and zone"})
 			continue
 		}
-		ip = ip.Unmap()
-		if other, ok := d.wants[ip]; ok && rank(other.state) >= rank(entry.State) {
-			continue
-		}
-		d.wants[ip] = want{
-			ip:      ip,
+		d.wants = append(d.wants, want{
+			ip:      ip.Unmap(),
 			ifname:  entry.Interface,
 			uplink:  entry.Uplink,
 			state:   entry.State,
 			guarded: !entry.Unguarded,
 			chased:  entry.Predecessor != "",
-		}
+		})
 	}
+	slices.SortStableFunc(d.wants, func(a, b want) int {
+		return cmp.Or(a.ip.Compare(b.ip), cmp.Compare(rank(b.state), rank(a.state)))
+	})
+	d.wants = slices.CompactFunc(d.wants, func(a, b want) bool { return a.ip == b.ip })
 	return d
 }
 
@@ -74,9 +73,13 @@ func rank(s v1alpha1.State) int {
 	}
 }
 
-// sortedWants returns the wants by address.
-func sortedWants(wants map[netip.Addr]want) []want {
-	return slices.SortedFunc(maps.Values(wants), func(a, b want) int { return a.ip.Compare(b.ip) })
+// find returns what is wanted of an address.
+func find(wants []want, ip netip.Addr) (want, bool) {
+	i, ok := slices.BinarySearchFunc(wants, ip, func(w want, ip netip.Addr) int { return w.ip.Compare(ip) })
+	if !ok {
+		return want{}, false
+	}
+	return wants[i], true
 }
 
 // uplinkFor finds the interface on which an address is announced: the one whose subnet holds it, the narrowest first,
@@ -105,14 +108,13 @@ func uplinkFor(ip netip.Addr, have *netif.State) string {
 	return ""
 }
 
-// resolve fills in every want's uplink.
-func resolve(wants map[netip.Addr]want, have *netif.State) map[netip.Addr]want {
-	resolved := make(map[netip.Addr]want, len(wants))
-	for ip, w := range wants {
+// resolve returns the wants with every uplink filled in.
+func resolve(wants []want, have *netif.State) []want {
+	resolved := slices.Clone(wants)
+	for i, w := range resolved {
 		if w.uplink == "" {
-			w.uplink = uplinkFor(ip, have)
+			resolved[i].uplink = uplinkFor(w.ip, have)
 		}
-		resolved[ip] = w
 	}
 	return resolved
 }

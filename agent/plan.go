@@ -51,10 +51,10 @@ func sorted(ips []netip.Addr) []netip.Addr {
 // the settings of the uplink, the address, its proxy-NDP entry; last what an address leaves behind when it moves from
 // one interface to another, and the guard of released ones. The runner leaves an address out of the steps that follow
 // one in which it failed, so that nothing is bound without its guard, and nothing loses its guard while it is bound.
-func plan(wants map[netip.Addr]want, have *netif.State) ([]netif.Step, map[netip.Addr]trouble) {
+func plan(wants []want, have *netif.State) ([]netif.Step, map[netip.Addr]trouble) {
 	p := planner{
 		wants: wants, have: have, troubles: map[netip.Addr]trouble{},
-		foreign: map[netip.Addr]netif.HostAddress{}, bound: map[netip.Addr][]string{},
+		foreign: map[netip.Addr]netif.HostAddress{}, bound: map[netip.Addr][]string{}, proxied: map[netip.Addr][]string{},
 		create: byPlace{}, up: byPlace{}, arp: byPlace{}, ndp: byPlace{}, bind: byPlace{}, proxy: byPlace{},
 		keep: map[netif.Place]bool{}, keepProxy: map[netif.Place]bool{}, guard: map[netip.Addr]bool{},
 	}
@@ -66,23 +66,27 @@ func plan(wants map[netip.Addr]want, have *netif.State) ([]netif.Step, map[netip
 	for place := range have.Bound {
 		p.bound[place.IP] = append(p.bound[place.IP], place.Interface)
 	}
-	for _, w := range sortedWants(wants) {
+	for entry := range have.Proxies {
+		p.proxied[entry.IP] = append(p.proxied[entry.IP], entry.Interface)
+	}
+	for _, w := range wants {
 		switch w.state {
 		case v1alpha1.Hold:
 			p.hold(w)
 		case v1alpha1.Yield:
-			p.yield(w)
+			p.retain(w) // one that is not bound is not bound now: its successor may have it
 		}
 	}
 	return p.steps(), p.troubles
 }
 
 type planner struct {
-	wants    map[netip.Addr]want
+	wants    []want
 	have     *netif.State
 	troubles map[netip.Addr]trouble
 	foreign  map[netip.Addr]netif.HostAddress
-	bound    map[netip.Addr][]string
+	bound    map[netip.Addr][]string // interfaces
+	proxied  map[netip.Addr][]string // uplinks
 
 	create, up, arp, ndp, bind, proxy byPlace
 	keep, keepProxy                   map[netif.Place]bool
@@ -165,15 +169,10 @@ func (p *planner) retain(w want) {
 			p.guard[w.ip] = true
 		}
 	}
-	for entry := range p.have.Proxies {
-		if entry.IP == w.ip {
-			p.keepProxy[entry] = true
-		}
+	for _, uplink := range p.proxied[w.ip] {
+		p.keepProxy[netif.Place{Interface: uplink, IP: w.ip}] = true
 	}
 }
-
-// yield keeps the address where it is; one that is not bound is not bound now, because its successor may have it.
-func (p *planner) yield(w want) { p.retain(w) }
 
 func (p *planner) steps() []netif.Step {
 	releasedProxy, staleProxy := byPlace{}, byPlace{}
@@ -196,7 +195,7 @@ func (p *planner) steps() []netif.Step {
 		default:
 			released.add(place.Interface, place.IP)
 			// Still bound until its step is done: a guard that is built meanwhile covers it.
-			if w, ok := p.wants[place.IP]; !ok || w.guarded {
+			if w, ok := find(p.wants, place.IP); !ok || w.guarded {
 				stays[place.IP] = true
 			}
 		}
@@ -249,7 +248,7 @@ func (p *planner) steps() []netif.Step {
 
 // kept says that the address belongs here, be it on another interface.
 func (p *planner) kept(ip netip.Addr) bool {
-	w, ok := p.wants[ip]
+	w, ok := find(p.wants, ip)
 	return ok && w.ifname != interfaceNone && (w.state == v1alpha1.Hold || w.state == v1alpha1.Yield)
 }
 

@@ -53,14 +53,14 @@ func (a *Agent) status() v1alpha1.NodeAddressesStatus {
 		BootID:             a.options.BootID,
 		HealthPort:         a.options.HealthPort,
 		NodeAddresses:      nodeAddresses(&a.have),
-		Conditions:         []metav1.Condition{ready(resolve(a.applied.wants, &a.have), &a.have)},
+		Conditions:         []metav1.Condition{ready(a.wants, &a.have)},
 		Failed:             slices.Clone(a.applied.invalid),
 	}
 	for _, ip := range slices.SortedFunc(maps.Keys(a.failed), netip.Addr.Compare) {
 		status.Failed = append(status.Failed, v1alpha1.FailedAddress{
 			Address: ip.String(), Reason: a.failed[ip].reason, Message: a.failed[ip].message})
 	}
-	for _, w := range sortedWants(resolve(a.applied.wants, &a.have)) {
+	for _, w := range a.wants {
 		if _, failed := a.failed[w.ip]; !failed && a.pending(w) {
 			status.Pending = append(status.Pending, w.ip.String())
 		}
@@ -127,7 +127,7 @@ func inward(link netif.Link, ports []netif.Link) bool {
 
 // ready judges whether virtual addresses work on this host; what only harms in some layouts is named in the message of
 // a True condition.
-func ready(wants map[netip.Addr]want, have *netif.State) metav1.Condition {
+func ready(wants []want, have *netif.State) metav1.Condition {
 	condition := func(status metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message}
 	}
