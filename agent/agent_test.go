@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"sync"
@@ -302,4 +303,83 @@ func TestARemovedAddressComesBack(t *testing.T) {
 	host.change(func(s *netif.State) { clear(s.Bound) })
 	host.events <- netif.Event{Kind: netif.AddressEvent, Index: 3, IP: ip, Ours: true, Gone: true}
 	eventually(t, "back", func() bool { return len(host.bound()) == 1 })
+}
+
+// A virtual machine that was moved to another machine tells its segment where it is, and so does a host whose carrier
+// was gone for a moment; what happens on other interfaces is no reason to.
+func TestWhatIsAReasonToAnnounceAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		event netif.Event
+		again bool
+	}{
+		"moved":                {netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, Moved: true}, true},
+		"carrier flapped":      {netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true}, true},
+		"nothing new":          {netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true}, false},
+		"a pod's interface":    {netif.Event{Kind: netif.LinkEvent, Interface: "veth1", Up: true}, false},
+		"an address was added": {netif.Event{Kind: netif.AddressEvent, Index: 2, IP: netip.MustParseAddr("10.0.0.9")}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, ip := newFakeHost(t), netip.MustParseAddr("10.0.0.10")
+			host.state = stateWith("10.0.0.10")
+			a := New(host, nil, newAPIServer(t).client(), NewMetrics(metrics.NewKubeRegistry().MustRegister), Options{})
+			require.NoError(t, a.read(t.Context(), noon))
+			a.desired = &desired{wants: wantsOf(hold("10.0.0.10"))}
+			a.apply(t.Context(), noon)
+			a.announce(t.Context(), noon)
+			require.True(t, a.announcer.announced(ip))
+			a.notice(test.event)
+			if a.stale {
+				require.NoError(t, a.read(t.Context(), noon))
+			}
+			assert.Equal(t, test.again, !a.announcer.announced(ip))
+		})
+	}
+}
+
+// The agent that stops leaves everything, and what it serves says how it is.
+func TestHealth(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"))
+	a, stop := start(t, host, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	handler := a.HealthHandler(http.NotFoundHandler())
+	get := func(path string) int {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return w.Code
+	}
+	assert.Equal(t, http.StatusOK, get("/healthz"))
+	assert.Equal(t, http.StatusOK, get("/readyz"))
+	for _, path := range []string{"/", "/debug/pprof/", "/healthz/x", "/configz"} {
+		assert.Equal(t, http.StatusNotFound, get(path), path)
+	}
+	host.mu.Lock()
+	host.broken = errors.New("no")
+	host.mu.Unlock()
+	host.events <- netif.Event{Kind: netif.LostEvent}
+	eventually(t, "not ready", func() bool { return get("/readyz") == http.StatusServiceUnavailable })
+	assert.Equal(t, []string{"10.0.0.10@pl0"}, host.bound(), "a host that cannot be read is not changed")
+	host.mu.Lock()
+	host.broken = nil
+	host.mu.Unlock()
+	eventually(t, "ready again", func() bool { return get("/readyz") == http.StatusOK })
+	stop()
+	assert.Equal(t, []string{"10.0.0.10@pl0"}, host.bound())
+	assert.Error(t, a.Alive(time.Now().Add(2*wedged)), "a loop that does not turn is not alive")
+}
+
+// Five hundred addresses at once are announced over half a second, and a burst of orders is not a burst of writes.
+func TestFiveHundredAtOnce(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	var all []v1alpha1.Address
+	api.put("n1", "u1")
+	start(t, host, api)
+	var g int64
+	for i := range 500 {
+		all = append(all, hold(netip.AddrFrom4([4]byte{10, 0, byte(1 + i/250), byte(i % 250)}).String()))
+		g = api.put("n1", "u1", all...)
+	}
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	assert.Len(t, host.bound(), 500)
+	assert.Less(t, api.patchCount(), 100)
 }

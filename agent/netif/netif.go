@@ -198,6 +198,9 @@ type Event struct {
 	// Up, Running and HardwareAddr of a link event, as in Link.
 	Up, Running  bool
 	HardwareAddr net.HardwareAddr
+	// Moved is true for a link event that says that neighbours must be told again where the host is: a bond changed
+	// to another port, or a virtual machine was moved to another machine.
+	Moved bool
 }
 
 // Label returns the IPv4 address label for an interface, or "" when it does not fit.

@@ -129,6 +129,19 @@ func parseChange(m netlink.Message) (Event, bool) {
 	}
 }
 
+// tellsPeers looks for the reason that the kernel gives with a link message.
+func tellsPeers(data []byte) bool {
+	// IFLA_EVENT_BONDING_FAILOVER and IFLA_EVENT_NOTIFY_PEERS of linux/if_link.h.
+	const bondingFailover, notifyPeers = 3, 4
+	var reason uint32
+	err := eachAttribute(data, ifinfoHeaderLen, func(d *netlink.AttributeDecoder) {
+		if d.Type() == unix.IFLA_EVENT {
+			reason = d.Uint32()
+		}
+	})
+	return err == nil && (reason == bondingFailover || reason == notifyPeers)
+}
+
 func parseRouteChange(m netlink.Message) (Event, bool) {
 	return Event{Kind: RouteEvent}, isDefaultRoute(m.Data)
 }
