@@ -31,7 +31,6 @@ func fresh(t testing.TB) bool {
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -57,8 +56,10 @@ func works(t testing.TB, format string, args ...any) bool {
 // 10.0.0.2 and fd00::2 in a namespace of its own.
 func node(t testing.TB) neighbor {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sleep", "infinity")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd := exec.CommandContext(t.Context(), "cat") // it ends with this process, whose end of the pipe is closed then
+	_, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
