@@ -91,6 +91,8 @@ type Agent struct {
 	nextRead  time.Time
 	nextRetry time.Time
 	backoff   time.Duration
+	unread    error           // why the host could not be read the last time
+	mute      map[string]bool // uplinks on which the last announcement could not be sent
 	interrupt map[string]bool // uplinks that lost their carrier, or moved, since their addresses were announced
 	heldBack  time.Time       // since when an acknowledgement waits for announcements
 }
@@ -109,6 +111,7 @@ func New(host Host, events <-chan netif.Event, client *v1alpha1.Client, m *Metri
 		options:   options,
 		stale:     true,
 		failed:    map[netip.Addr]trouble{},
+		mute:      map[string]bool{},
 		interrupt: map[string]bool{},
 		announcer: newAnnouncer(),
 		limiter:   rate.NewLimiter(announceRate, announceBurst),
@@ -258,9 +261,12 @@ func (a *Agent) turn(ctx context.Context, now time.Time) time.Duration {
 }
 
 func (a *Agent) unhealthy(ctx context.Context, err error) {
-	a.healthy.Store(false)
 	a.metrics.readErrors.Inc()
-	klog.FromContext(ctx).Error(err, "The host's network cannot be read; nothing is changed until it can")
+	if a.unread == nil {
+		klog.FromContext(ctx).Error(err, "The host's network cannot be read; nothing is changed until it can")
+	}
+	a.unread, a.news = err, true
+	a.healthy.Store(false)
 }
 
 // read replaces what is known of the host, and has addresses announced again whose uplink came up meanwhile.
@@ -270,7 +276,7 @@ func (a *Agent) read(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("read the host's network: %w", err)
 	}
 	before := a.have
-	a.have, a.known, a.stale = have, true, false
+	a.have, a.known, a.stale, a.unread = have, true, false, nil
 	a.names = make(map[int]string, len(have.Links))
 	for name, link := range have.Links {
 		a.names[link.Index] = name

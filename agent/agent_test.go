@@ -359,10 +359,12 @@ func TestHealth(t *testing.T) {
 	host.events <- netif.Event{Kind: netif.LostEvent}
 	eventually(t, "not ready", func() bool { return get("/readyz") == http.StatusServiceUnavailable })
 	assert.Equal(t, []string{"10.0.0.10@pl0"}, host.bound(), "a host that cannot be read is not changed")
+	eventually(t, "reported", func() bool { return api.status("n1").Conditions[0].Reason == ReasonHostUnreadable })
 	host.mu.Lock()
 	host.broken = nil
 	host.mu.Unlock()
 	eventually(t, "ready again", func() bool { return get("/readyz") == http.StatusOK })
+	eventually(t, "reported", func() bool { return api.status("n1").Conditions[0].Reason == ReasonReady })
 	stop()
 	assert.Equal(t, []string{"10.0.0.10@pl0"}, host.bound())
 	assert.Error(t, a.Alive(time.Now().Add(2*wedged)), "a loop that does not turn is not alive")

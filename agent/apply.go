@@ -151,8 +151,13 @@ func (a *Agent) announce(ctx context.Context, now time.Time) (time.Duration, boo
 			return announceBurst / 2 * time.Second / announceRate, true
 		}
 		err := a.host.Announce(s.uplink, s.ip)
-		if err != nil {
-			klog.FromContext(ctx).Error(err, "Announcement could not be sent", "address", s.ip, "uplink", s.uplink)
+		switch {
+		case err != nil && !a.mute[s.uplink]:
+			a.mute[s.uplink] = true
+			klog.FromContext(ctx).Error(err, "Announcements cannot be sent; trying again", "address", s.ip, "uplink", s.uplink)
+		case err == nil && a.mute[s.uplink]:
+			delete(a.mute, s.uplink)
+			klog.FromContext(ctx).Info("Announcements can be sent again", "uplink", s.uplink)
 		}
 		a.metrics.announced(err == nil)
 		a.news = a.news || s.sent == 0

@@ -18,6 +18,8 @@ import (
 const (
 	// ReasonReady: virtual addresses work on this host.
 	ReasonReady = "Ready"
+	// ReasonHostUnreadable: the agent cannot read the host's network, so it changes nothing.
+	ReasonHostUnreadable = "HostUnreadable"
 	// ReasonKubeProxyIPVS: kube-proxy runs in IPVS mode, where every node holds every virtual IP.
 	ReasonKubeProxyIPVS = "KubeProxyIPVS"
 )
@@ -55,6 +57,10 @@ func (a *Agent) status() v1alpha1.NodeAddressesStatus {
 		NodeAddresses:      nodeAddresses(&a.have),
 		Conditions:         []metav1.Condition{ready(a.wants, &a.have)},
 		Failed:             slices.Clone(a.applied.invalid),
+	}
+	if a.unread != nil {
+		status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse,
+			Reason: ReasonHostUnreadable, Message: a.unread.Error()}}
 	}
 	for _, ip := range slices.SortedFunc(maps.Keys(a.failed), netip.Addr.Compare) {
 		status.Failed = append(status.Failed, v1alpha1.FailedAddress{
