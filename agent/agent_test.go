@@ -273,6 +273,18 @@ func TestStartWithoutAnAPIServerKeepsEverything(t *testing.T) {
 	assert.NoError(t, a.Ready())
 }
 
+// An agent that starts does not act on what an API server remembers of yesterday.
+func TestStartDoesNotUnbindOnAnOldVersion(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	host.state = stateWith("10.0.0.10", "10.0.0.11")
+	api.put("n1", "u1", hold("10.0.0.10"))
+	g := api.put("n1", "u1", hold("10.0.0.10"), hold("10.0.0.11"))
+	start(t, host, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	_, steps := host.counts()
+	assert.Zero(t, steps)
+}
+
 // An address that cannot be bound is reported, the others work, and it is tried again.
 func TestATroubleIsReportedAndMended(t *testing.T) {
 	api, host := newAPIServer(t), newFakeHost(t)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,9 +157,14 @@ func (s *apiServer) list(w http.ResponseWriter, r *http.Request) {
 	list := v1alpha1.NodeAddressesList{TypeMeta: metav1.TypeMeta{APIVersion: "mooring.dev/v1alpha1", Kind: "NodeAddressesList"},
 		ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(s.version)}}
 	for object := range maps.Values(s.objects) {
-		if selected(r, object.Name) {
-			list.Items = append(list.Items, *object)
+		if !selected(r, object.Name) {
+			continue
 		}
+		if r.URL.Query().Get("resourceVersion") == "0" { // any version will do: a cache that lags
+			first := s.log[slices.IndexFunc(s.log, func(c change) bool { return c.object.Name == object.Name })]
+			object, list.ResourceVersion = first.object, strconv.Itoa(first.version)
+		}
+		list.Items = append(list.Items, *object)
 	}
 	_ = json.NewEncoder(w).Encode(list)
 }

@@ -108,13 +108,39 @@ E`)
 		assert.NoError(t, peer.connect(t, ip, 80), "the Service on %s", ip)
 	}
 
-	// The host speaks with its own address, also where a virtual one stands on the same interface, and also when it
-	// asks for neighbours.
-	for _, target := range []string{"10.0.0.2", "10.0.0.254", "8.8.8.8"} {
+	// The host speaks with its own address, also where a virtual one has stood longer on the same interface, and also
+	// when it asks for a neighbour outside of its subnet.
+	sh(t, `ip address del 10.0.0.1/24 dev eth0; ip address add 10.0.0.1/24 dev eth0
+ip route replace default via 10.0.0.254; ip route add 198.51.100.7/32 dev eth0 scope link`)
+	drainFrames(frames)
+	_ = works(t, "ping -c 1 -W 1 198.51.100.7")
+	var asked []string
+	for len(asked) == 0 {
+		select {
+		case f := <-frames:
+			if len(f) >= 42 && f[12] == 8 && f[13] == 6 && net.IP(f[38:42]).String() == "198.51.100.7" {
+				asked = append(asked, net.IP(f[28:32]).String())
+			}
+		case <-time.After(guardTime):
+			require.Fail(t, "the host does not ask for its neighbour")
+		}
+	}
+	assert.Equal(t, []string{"10.0.0.1"}, asked)
+	for _, target := range []string{"10.0.0.2", "10.0.0.254", "8.8.8.8", "198.51.100.7"} {
 		assert.Contains(t, sh(t, "ip route get %s", target), "src 10.0.0.1 ")
 	}
 	for _, target := range []string{"fd00::2", "2001:db8::1"} {
 		assert.Contains(t, sh(t, "ip route get %s", target), "src fd00::1 ")
+	}
+}
+
+func drainFrames(frames <-chan []byte) {
+	for {
+		select {
+		case <-frames:
+		default:
+			return
+		}
 	}
 }
 

@@ -186,6 +186,9 @@ func (h *Host) Do(_ context.Context, step Step) []Failure {
 		if errors.Is(err, unix.EEXIST) {
 			return nil // somebody else was faster: it is used as it is
 		}
+		if err == nil {
+			h.sysctls.enableIPv6(step.Interface)
+		}
 		return whole(err)
 	}
 

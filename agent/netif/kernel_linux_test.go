@@ -76,7 +76,8 @@ func TestBindCreatesWhatIsMissingAndLeavesOthersAlone(t *testing.T) {
 	sh(t, `ip link set lo up
 ip link add eth0 type veth peer name eth1
 ip address add 10.0.0.1/24 dev eth0; ip address add fd00::1/64 dev eth0 nodad; ip link set eth0 up; ip link set eth1 up
-ip route add default via 10.0.0.254; ip route add default via fd00::fe`)
+ip route add default via 10.0.0.254; ip route add default via fd00::fe
+sysctl -qw net.ipv6.conf.default.disable_ipv6=1`)
 	host := open(t)
 	for _, step := range []Step{
 		{Kind: BuildGuard, Addresses: ips("10.0.0.10", "fd00::10")},

@@ -100,6 +100,17 @@ func (dir sysctls) settings(ifname string) (Settings, error) {
 	return s, nil
 }
 
+// enableIPv6 turns IPv6 on for an interface that we created, where the host's default for new interfaces is off. When it
+// cannot, or IPv6 is off altogether, binding an IPv6 address says so.
+func (dir sysctls) enableIPv6(ifname string) {
+	if off, err := dir.read("ipv6", "conf", "all", "disable_ipv6"); err != nil || off != 0 {
+		return
+	}
+	if off, err := dir.read("ipv6", "conf", ifname, "disable_ipv6"); err == nil && off != 0 {
+		_ = dir.write(0, "ipv6", "conf", ifname, "disable_ipv6")
+	}
+}
+
 // prepareNDP makes an uplink answer neighbour solicitations for the proxy-NDP entries on it, at once.
 //
 // Forwarding on an interface makes it ignore router advertisements unless accept_ra is 2, and turning it on makes the
