@@ -1,0 +1,257 @@
+package ledger
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+// world is a cluster around a ledger: an API server that holds NodeAddresses and Services, and agents that
+// acknowledge when they are told to. It does what cloud does with the ledger's effects, and nothing else.
+type world struct {
+	t        require.TestingT
+	cfg      *config.Config
+	ledger   *Ledger
+	epoch    int64
+	now      time.Time
+	nodes    map[string]lb.Node
+	objects  map[string]*object
+	services map[string]*svc
+	uids     int
+}
+
+type object struct {
+	Object
+	entries  []EntryView
+	observed int64
+	// bound is what is on the host: it outlives the object.
+	bound map[netip.Addr]place.State
+	dead  bool
+}
+
+type svc struct {
+	lb.Request
+	wants     bool
+	published []netip.Addr
+}
+
+const office = `
+apiVersion: mooring.dev/v1alpha1
+kind: CloudConfig
+pools:
+- name: office
+  addresses: [192.0.2.10-192.0.2.13, "2001:db8::10-2001:db8::13"]
+  interface: pl0
+`
+
+func newWorld(t require.TestingT, text string, nodes ...string) *world {
+	w := &world{
+		t: t, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
+		nodes: map[string]lb.Node{}, objects: map[string]*object{}, services: map[string]*svc{},
+	}
+	w.cfg = parse(t, text)
+	for _, name := range nodes {
+		w.nodes[name] = lb.Node{Name: name, UID: "uid-" + name, Ready: lb.Ready}
+	}
+	w.restart()
+	w.settle()
+	return w
+}
+
+func parse(t require.TestingT, text string) *config.Config {
+	cfg, err := config.Parse([]byte(text))
+	require.NoError(t, err)
+	return cfg
+}
+
+// restart kills the controller and lets the next one adopt.
+func (w *world) restart() {
+	w.epoch++
+	w.ledger = New(w.cfg, w.epoch)
+	w.ledger.Adopt(w.snapshot(), w.now)
+}
+
+func (w *world) snapshot() Snapshot {
+	var s Snapshot
+	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
+		s.Nodes = append(s.Nodes, w.nodes[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
+		o := w.objects[name]
+		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, Entries: o.entries, Report: o.report()})
+	}
+	for _, uid := range slices.Sorted(maps.Keys(w.services)) {
+		v := w.services[uid]
+		s.Services = append(s.Services, ServiceSnapshot{Request: v.Request, Wants: v.wants, Published: v.published})
+	}
+	return s
+}
+
+func (o *object) report() Report {
+	return Report{
+		Object: Object{UID: o.UID, Generation: o.observed}, Ready: true,
+		Subnets: []lb.Subnet{
+			{Interface: "eth0", Prefix: netip.MustParsePrefix("192.0.2.0/24")},
+			{Interface: "eth0", Prefix: netip.MustParsePrefix("2001:db8::/64")},
+		},
+	}
+}
+
+// write carries one node's book to its object.
+func (w *world) write(name string) {
+	v := w.ledger.Node(name)
+	o := w.objects[name]
+	if v.Name == "" && o == nil || !v.Dirty && o != nil {
+		return
+	}
+	if o == nil {
+		w.uids++
+		o = &object{Object: Object{UID: fmt.Sprintf("object-%d", w.uids)}, bound: map[netip.Addr]place.State{}}
+		w.objects[name] = o
+	}
+	o.Generation++
+	o.entries = v.Entries
+	w.ledger.Committed(name, v.Seq, o.Object, w.now)
+}
+
+// work lets one agent do all that its object says.
+func (w *world) work(name string) {
+	o := w.objects[name]
+	if o == nil || o.dead {
+		return
+	}
+	was := o.bound
+	o.bound = map[netip.Addr]place.State{}
+	for _, e := range o.entries {
+		if _, ok := was[e.Addr]; e.State == place.Hold || e.State == place.Yield && ok {
+			o.bound[e.Addr] = e.State
+		}
+	}
+	o.observed = o.Generation
+	w.ledger.Report(name, o.report(), w.now)
+}
+
+// sync is what cloud does for one Service.
+func (w *world) sync(uid string) {
+	v := w.services[uid]
+	if v == nil || !v.wants {
+		w.ledger.Unwant(uid, w.now)
+		return
+	}
+	w.ledger.Want(v.Request, w.now)
+	w.publish(uid)
+}
+
+func (w *world) publish(uid string) {
+	view := w.ledger.View(uid)
+	if !view.Ready {
+		return
+	}
+	v := w.services[uid]
+	v.published = nil
+	for _, a := range view.Addresses {
+		v.published = append(v.published, a.Addr)
+	}
+	w.ledger.Published(uid, v.published, w.now)
+}
+
+// settle lets everybody work until nothing changes any more. Time stands still.
+func (w *world) settle() {
+	for range 20 {
+		for _, uid := range slices.Sorted(maps.Keys(w.services)) {
+			w.sync(uid)
+		}
+		for _, name := range w.ledger.NodeNames() {
+			w.write(name)
+		}
+		for _, name := range w.ledger.NodeNames() {
+			w.work(name)
+		}
+		w.retire()
+	}
+}
+
+// retire ends objects of Nodes that are gone, and Services that hold nothing.
+func (w *world) retire() {
+	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
+		if _, ok := w.nodes[name]; ok {
+			continue
+		}
+		if v := w.ledger.Node(name); v.Acknowledged || w.now.Sub(v.GoneSince) >= place.ReleaseTimeout {
+			delete(w.objects, name)
+			w.ledger.Forget(name)
+		}
+	}
+	for uid, v := range w.services {
+		if v.wants {
+			continue
+		}
+		w.sync(uid)
+		if !w.ledger.Holds(uid) {
+			delete(w.services, uid)
+		}
+	}
+}
+
+func (w *world) pass(d time.Duration) {
+	w.now = w.now.Add(d)
+	w.ledger.Tick(w.now)
+}
+
+func (w *world) create(name string, change ...func(*lb.Request)) string {
+	w.uids++
+	r := lb.Request{
+		Ref:     lb.Ref{Namespace: "default", Name: name, UID: fmt.Sprintf("service-%d", w.uids)},
+		Created: w.now, Families: []lb.Family{lb.IPv4}, FamilyPolicy: lb.SingleStack,
+		Ports: []lb.Port{{Number: 80, Protocol: "TCP"}},
+	}
+	for _, c := range change {
+		c(&r)
+	}
+	w.services[r.UID] = &svc{Request: r, wants: true}
+	w.now = w.now.Add(time.Millisecond)
+	return r.UID
+}
+
+func (w *world) setNode(name string, change func(*lb.Node)) {
+	n := w.nodes[name]
+	change(&n)
+	w.nodes[name] = n
+	w.ledger.SetNode(n, w.now)
+}
+
+func (w *world) removeNode(name string) {
+	delete(w.nodes, name)
+	w.ledger.RemoveNode(name, w.now)
+}
+
+// holders are the nodes that have an address bound and announced.
+func (w *world) holders(addr netip.Addr) (nodes []string) {
+	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
+		if w.objects[name].bound[addr] == place.Hold {
+			nodes = append(nodes, name)
+		}
+	}
+	return nodes
+}
+
+// served requires that a Service has one address of each family, published and held by one node, and returns the
+// first.
+func (w *world) served(uid string) (netip.Addr, string) {
+	v := w.services[uid]
+	require.NotNil(w.t, v)
+	require.Len(w.t, v.published, len(v.Families), "%s: %+v", v.Ref, w.ledger.View(uid))
+	for _, addr := range v.published {
+		require.Len(w.t, w.holders(addr), 1, "%s of %s", addr, v.Ref)
+	}
+	return v.published[0], w.holders(v.published[0])[0]
+}
+
