@@ -47,7 +47,7 @@ func TestClusterWithoutMooring(t *testing.T) {
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: "udp", Protocol: corev1.ProtocolUDP, Port: 80, TargetPort: service.Spec.Ports[0].TargetPort})
 		service, err := c.Kube.CoreV1().Services(namespace).Create(t.Context(), service, metav1.CreateOptions{})
 		require.NoError(t, err)
-		backend, err := c.Node("n2").StartBackend()
+		backend, err := c.Node("n2").StartBackend(t.Context())
 		require.NoError(t, err)
 		defer func() { require.NoError(t, backend.Stop()) }()
 		require.NoError(t, c.Endpoints(t.Context(), service, backend))

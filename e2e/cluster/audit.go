@@ -33,7 +33,7 @@ func (c *Cluster) Writes(since time.Time) ([]Write, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	var writes []Write
 	reader := bufio.NewReader(file)
 	for {

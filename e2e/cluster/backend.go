@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ type Backend struct {
 }
 
 // StartBackend starts a backend on the node, with addresses of its own.
-func (n *Node) StartBackend() (*Backend, error) {
+func (n *Node) StartBackend(ctx context.Context) (*Backend, error) {
 	v4, v6, err := n.newPod()
 	if err != nil {
 		return nil, err
@@ -30,13 +31,13 @@ func (n *Node) StartBackend() (*Backend, error) {
 	b := &Backend{Node: n, IPv4: v4, IPv6: v6}
 	for _, addr := range []netip.Addr{v4, v6} {
 		at := netip.AddrPortFrom(addr, BackendPort)
-		listener, err := n.Listen(at)
+		listener, err := n.Listen(ctx, at)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen on %s of %s: %w", at, n.Name, err), b.Stop())
 		}
 		b.closers = append(b.closers, listener)
 		go answer(listener, n.Name)
-		conn, err := n.ListenPacket(at)
+		conn, err := n.ListenPacket(ctx, at)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen on %s/UDP of %s: %w", at, n.Name, err), b.Stop())
 		}

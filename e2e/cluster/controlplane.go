@@ -94,7 +94,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	if err := c.Etcd.Start(); err != nil {
 		return err
 	}
-	if err := Await(ctx, "etcd listens", func(context.Context) error { return c.listens(c.Etcd, etcdPort) }); err != nil {
+	if err := Await(ctx, "etcd listens", func(ctx context.Context) error { return listens(ctx, c.Etcd, etcdPort) }); err != nil {
 		return err
 	}
 	if err := c.APIServer.Start(); err != nil {
@@ -116,11 +116,11 @@ func (c *Cluster) AwaitAPIServer(ctx context.Context) error {
 	})
 }
 
-func (c *Cluster) listens(p *Process, port int) error {
+func listens(ctx context.Context, p *Process, port int) error {
 	if err := p.Ended(); err != nil {
 		return err
 	}
-	conn, err := net.Dial("tcp", localhost(port))
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", localhost(port))
 	if err != nil {
 		return err
 	}

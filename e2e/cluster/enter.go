@@ -105,7 +105,11 @@ func enter() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("wait for the namespaces' first process: %w", err)
 	}
-	code := exitCode(state.Sys().(syscall.WaitStatus))
+	status, ok := state.Sys().(syscall.WaitStatus)
+	if !ok {
+		return 0, fmt.Errorf("the namespaces' first process ended with %v", state)
+	}
+	code := exitCode(status)
 	return code, removeLogs(code)
 }
 

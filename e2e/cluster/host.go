@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +10,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -95,7 +98,7 @@ func (h *Host) Do(f func() error) error {
 		runtime.UnlockOSThread()
 		return err
 	}
-	defer home.Close()
+	defer func() { _ = home.Close() }()
 	if err := unix.Setns(int(h.netns.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter %s: %w", h.Name, err)
@@ -123,20 +126,20 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 }
 
 // Listen opens a TCP listener on the host.
-func (h *Host) Listen(address netip.AddrPort) (net.Listener, error) {
+func (h *Host) Listen(ctx context.Context, address netip.AddrPort) (net.Listener, error) {
 	var listener net.Listener
 	err := h.Do(func() (err error) {
-		listener, err = net.Listen("tcp", address.String())
+		listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address.String())
 		return err
 	})
 	return listener, err
 }
 
 // ListenPacket opens a UDP socket on the host.
-func (h *Host) ListenPacket(address netip.AddrPort) (net.PacketConn, error) {
+func (h *Host) ListenPacket(ctx context.Context, address netip.AddrPort) (net.PacketConn, error) {
 	var conn net.PacketConn
 	err := h.Do(func() (err error) {
-		conn, err = net.ListenPacket("udp", address.String())
+		conn, err = (&net.ListenConfig{}).ListenPacket(ctx, "udp", address.String())
 		return err
 	})
 	return conn, err
@@ -157,7 +160,7 @@ func (h *Host) Get(ctx context.Context, address netip.AddrPort, path string) (st
 	if err != nil {
 		return "", err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s answers %s", address, response.Status)
@@ -171,7 +174,7 @@ func (h *Host) AskUDP(ctx context.Context, address netip.AddrPort) (string, erro
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := conn.Write([]byte("?")); err != nil {
 		return "", err
@@ -179,6 +182,20 @@ func (h *Host) AskUDP(ctx context.Context, address netip.AddrPort) (string, erro
 	answer := make([]byte, 1500)
 	n, err := conn.Read(answer)
 	return string(answer[:n]), err
+}
+
+// Run runs a command on the host and returns what it prints.
+func (h *Host) Run(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := h.Do(cmd.Start); err != nil {
+		return "", err
+	}
+	if err := cmd.Wait(); err != nil {
+		return out.String(), fmt.Errorf("%s %s on %s: %w: %s", name, strings.Join(args, " "), h.Name, err, out.String())
+	}
+	return out.String(), nil
 }
 
 // Addresses on one of the host's interfaces, link-local ones left out, sorted. An interface that does not exist has
@@ -264,7 +281,7 @@ func (h *Host) ForgetNeighbours() error {
 // Sysctl sets a kernel parameter under /proc/sys/net in the host.
 func (h *Host) Sysctl(name, value string) error {
 	return h.Do(func() error {
-		return os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0)
+		return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)
 	})
 }
 

@@ -11,7 +11,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // Names in the manifests.
@@ -69,6 +68,25 @@ func (c *Cluster) AddController(ctx context.Context, flags ...string) (*Process,
 	process.env = variables(env)
 	c.Controllers = append(c.Controllers, process)
 	return process, nil
+}
+
+// Leader is the controller that holds the lease, live or not, and nil when none of ours does.
+func (c *Cluster) Leader(ctx context.Context) (*Process, error) {
+	lease, err := c.Kube.CoordinationV1().Leases(metav1.NamespaceSystem).Get(ctx, controllerAccount, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return nil, nil
+	}
+	// The identity is the host name, which is the process's own, and something random.
+	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	for _, controller := range c.Controllers {
+		if controller.Name == name {
+			return controller, nil
+		}
+	}
+	return nil, nil
 }
 
 // ControllerPort is the secure port of the i-th controller, counted from 0, on 127.0.0.1.
@@ -135,7 +153,7 @@ func (c *Cluster) writeAccountKubeconfig(ctx context.Context, user, account stri
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
 	if node != nil {
 		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{
-			APIVersion: "v1", Kind: "Node", Name: node.Name, UID: types.UID(node.UID),
+			APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID,
 		}
 	}
 	token, err := c.Kube.CoreV1().ServiceAccounts(Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})

@@ -203,8 +203,8 @@ func (c *Cluster) DeleteNode(ctx context.Context, name string) error {
 }
 
 // OccupyPort makes a daemon of the host that listens on every address and answers with its name, as sshd does.
-func (n *Node) OccupyPort(port uint16) (net.Listener, error) {
-	listener, err := n.Listen(netip.AddrPortFrom(netip.IPv6Unspecified(), port))
+func (n *Node) OccupyPort(ctx context.Context, port uint16) (net.Listener, error) {
+	listener, err := n.Listen(ctx, netip.AddrPortFrom(netip.IPv6Unspecified(), port))
 	if err != nil {
 		return nil, fmt.Errorf("listen on port %d of %s: %w", port, n.Name, err)
 	}

@@ -53,8 +53,8 @@ func (p *Process) Start() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	cmd := exec.Command(p.args[0], p.args[1:]...)
+	defer func() { _ = log.Close() }()
+	cmd := &exec.Cmd{Path: p.args[0], Args: p.args}
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(scratch, "tmp"))
 	cmd.Env = append(cmd.Env, p.env...)
 	cmd.Stdout, cmd.Stderr = log, log

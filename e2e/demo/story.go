@@ -17,7 +17,7 @@ func (s *show) serve(ctx context.Context) (netip.AddrPort, error) {
 	service := cluster.LoadBalancer(metav1.NamespaceDefault, "web")
 	var backends []*cluster.Backend
 	for _, node := range s.cluster.Nodes {
-		backend, err := node.StartBackend()
+		backend, err := node.StartBackend(ctx)
 		if err != nil {
 			return netip.AddrPort{}, err
 		}

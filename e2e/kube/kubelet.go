@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,15 +50,13 @@ func newKubeletCommand() *cobra.Command {
 	flags.StringToStringVar(&k.labels, "node-labels", nil, "labels that the Node registers with")
 	flags.Int32Var(&k.leaseSeconds, "node-lease-duration-seconds", 40, "duration of the Node's lease; it is renewed four times in it")
 	flags.DurationVar(&k.statusFrequency, "node-status-update-frequency", 10*time.Second, "how often the Node's status is computed")
-	for _, required := range []string{"kubeconfig", "node-name", "root-dir"} {
-		if err := cmd.MarkFlagRequired(required); err != nil {
-			panic(err) // the flag is not defined above
-		}
-	}
 	return cmd
 }
 
 func (k *kubelet) run(ctx context.Context) error {
+	if k.kubeconfig == "" || k.nodeName == "" || k.rootDir == "" {
+		return errors.New("--kubeconfig, --node-name and --root-dir are required")
+	}
 	config, err := clientcmd.BuildConfigFromFlags("", k.kubeconfig)
 	if err != nil {
 		return err
