@@ -71,7 +71,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if options.Progress == nil {
 		options.Progress = func(string, ...any) {}
 	}
-	c := &Cluster{options: options, work: filepath.Join(scratch, "cluster")}
+	c := &Cluster{options: options}
 	err := c.start(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("%w\n%s", err, c.Dump(ctx)), c.Close())
@@ -87,7 +87,8 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 	if c.Logs, err = os.MkdirTemp(os.Getenv(logsVariable), "cluster-"); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.work, 0o755); err != nil {
+	// Never the same twice: clients remember what they read under a path, such as the CA.
+	if c.work, err = os.MkdirTemp(scratch, "cluster-"); err != nil {
 		return err
 	}
 	if err := c.writeShell(); err != nil {

@@ -80,11 +80,11 @@ func newHost(name string) (*Host, error) {
 	return h, h.netlink.LinkSetUp(lo)
 }
 
-// close takes the host off the wire. Its namespace goes with the last process in it.
+// close takes the host off the wire. Its namespace goes, some time later, with the last process in it.
 func (h *Host) close() error {
 	h.netlink.Close()
 	path := filepath.Join(namedNamespaces, h.Name)
-	return errors.Join(h.netns.Close(), unix.Unmount(path, unix.MNT_DETACH), os.Remove(path))
+	return errors.Join(setPort(h, netlink.LinkDel), h.netns.Close(), unix.Unmount(path, unix.MNT_DETACH), os.Remove(path))
 }
 
 const threadNetns = "/proc/thread-self/ns/net"

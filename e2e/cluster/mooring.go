@@ -66,6 +66,7 @@ func (c *Cluster) AddController(ctx context.Context, flags ...string) (*Process,
 	)
 	process.args = append(process.args, flags...)
 	process.env = variables(env)
+	process.supervised = true
 	c.Controllers = append(c.Controllers, process)
 	return process, nil
 }
@@ -125,6 +126,7 @@ func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) e
 	node.Agent.args = append(node.Agent.args, "--kubeconfig="+c.kubeconfig(name))
 	node.Agent.args = append(node.Agent.args, flags...)
 	node.Agent.env = variables(env)
+	node.Agent.supervised = true
 	return node.Agent.Start()
 }
 

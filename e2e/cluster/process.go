@@ -26,6 +26,8 @@ type Process struct {
 	host *Host
 	args []string
 	env  []string
+	// supervised processes are started again when they end by themselves, as a kubelet does with containers.
+	supervised bool
 
 	mu   sync.Mutex
 	life *life
@@ -42,10 +44,17 @@ type life struct {
 // stopPatience is how long a process may take over SIGTERM.
 const stopPatience = 15 * time.Second
 
+// restartDelay is how long a supervised process that ended by itself is away.
+const restartDelay = time.Second
+
 // Start starts the process. One that runs already is an error.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.start()
+}
+
+func (p *Process) start() error {
 	if p.running() {
 		return fmt.Errorf("%s runs already", p.Name)
 	}
@@ -68,8 +77,23 @@ func (p *Process) Start() error {
 	go func() {
 		l.err = cmd.Wait()
 		close(l.ended)
+		if p.supervised {
+			time.AfterFunc(restartDelay, func() { p.revive(l) })
+		}
 	}()
 	return nil
+}
+
+// revive starts a process again that ended by itself, unless it was stopped or started in the meantime.
+func (p *Process) revive(l *life) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life != l || l.wanted {
+		return
+	}
+	if err := p.start(); err != nil {
+		l.err = errors.Join(l.err, err)
+	}
 }
 
 // startThere starts the command with the network of its host, and with the process's own name as host name, so that
@@ -151,10 +175,12 @@ func (p *Process) Kill() error { return p.end(unix.SIGKILL) }
 func (p *Process) end(signal syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.life != nil {
+		p.life.wanted = true
+	}
 	if !p.running() {
 		return nil
 	}
-	p.life.wanted = true
 	process := p.life.cmd.Process
 	if err := process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal %s: %w", p.Name, err)

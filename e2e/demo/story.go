@@ -82,7 +82,7 @@ func (s *show) lose(ctx context.Context, at netip.AddrPort, grace time.Duration)
 		return err
 	}
 	cut := time.Now()
-	s.say("%s held it; its cable is pulled now, and its agent and kubelet know nothing of it", lost.Name)
+	s.say("%s held it; its cable is pulled now, and the machine runs on", lost.Name)
 
 	var now *cluster.Node
 	err = cluster.AwaitFor(ctx, grace+cluster.Guard, "another node holds "+at.Addr().String(), func(context.Context) (err error) {
