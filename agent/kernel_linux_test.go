@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func announcedBy(frame []byte, mac string) string {
 		return ""
 	}
 	switch kind := uint16(frame[12])<<8 | uint16(frame[13]); {
-	case kind == unix.ETH_P_ARP && string(frame[28:32]) == string(frame[38:42]) && net.HardwareAddr(frame[22:28]).String() == mac:
+	case kind == unix.ETH_P_ARP && bytes.Equal(frame[28:32], frame[38:42]) && net.HardwareAddr(frame[22:28]).String() == mac:
 		return fmt.Sprintf("arp %d %s", frame[21], net.IP(frame[28:32]))
 	case kind == unix.ETH_P_IPV6 && len(frame) >= 86 && frame[54] == 136 && net.HardwareAddr(frame[80:86]).String() == mac:
 		return "na " + net.IP(frame[62:78]).String()

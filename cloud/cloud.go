@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -92,11 +93,7 @@ const retryAdoption = time.Second
 // Initialize is called once this process leads. It returns when the ledger is rebuilt from live reads, so that no
 // controller asks for anything before.
 func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan struct{}) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-stop
-		cancel()
-	}()
+	ctx := wait.ContextForChannel(stop)
 	for {
 		err := c.room.adopt(ctx, c.config)
 		if err == nil {
@@ -122,9 +119,9 @@ func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan 
 func (c *Cloud) SetInformers(informers.SharedInformerFactory) {}
 
 // Stop ends all writing, and then releases the lease, so that the next leader need not wait for it to expire.
-func (c *Cloud) Stop() {
+func (c *Cloud) Stop(ctx context.Context) {
 	c.room.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
 	if err := c.lease.release(ctx); err != nil {
 		klog.FromContext(ctx).Error(err, "The lease is not released; the next leader waits until it expires")

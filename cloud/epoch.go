@@ -31,7 +31,7 @@ func (e *epoch) raise(ctx context.Context) (int64, error) {
 			Spec:       coordinationv1.LeaseSpec{LeaseTransitions: ptr.To[int32](1)},
 		}, metav1.CreateOptions{})
 	} else if err == nil {
-		lease.Spec.LeaseTransitions = ptr.To(ptr.Deref(lease.Spec.LeaseTransitions, 0) + 1)
+		lease.Spec.LeaseTransitions = new(ptr.Deref(lease.Spec.LeaseTransitions, 0) + 1)
 		// The update carries the resourceVersion that was read: of two that raise at once one fails and tries
 		// again.
 		lease, err = leases.Update(ctx, lease, metav1.UpdateOptions{})

@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -36,11 +35,10 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 	if err := c.room.ledger().SetConfig(cfg, c.options.Clock.Now()); err != nil {
 		return err
 	}
-	ctx := context.Background()
 	c.room.resyncEvery.Store(int64(cfg.ResyncInterval))
-	c.room.drain(ctx)
+	c.room.drain()
 	c.room.metrics.reloads.WithLabelValues("ok").Inc()
-	klog.FromContext(ctx).Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools))
+	klog.Background().Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools))
 	c.tellPod(corev1.EventTypeNormal, eventConfigLoaded, "the changed cloud-config is in force")
 	return nil
 }

@@ -46,7 +46,8 @@ func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointN
 			Name: p.Name, Number: uint16(p.Port), Protocol: lb.Protocol(p.Protocol), NodePort: uint16(p.NodePort),
 		})
 	}
-	return r, parseWishes(svc, &r)
+	refusal := parseWishes(svc, &r)
+	return r, refusal
 }
 
 // parseWishes reads the addresses and the node selector that a Service asks for.

@@ -99,7 +99,7 @@ func (r *room) run(ctx context.Context) {
 	for range nodeWorkers {
 		r.work(ctx, func() bool { return next(ctx, r, r.nodeQueue, r.writer.sync) })
 	}
-	r.drain(ctx)
+	r.drain()
 	select {
 	case <-ctx.Done():
 	case <-r.stopped:
@@ -109,14 +109,12 @@ func (r *room) run(ctx context.Context) {
 }
 
 func (r *room) work(ctx context.Context, next func() bool) {
-	r.working.Add(1)
-	go func() {
-		defer r.working.Done()
+	r.working.Go(func() {
 		wait.UntilWithContext(ctx, func(context.Context) {
 			for next() {
 			}
 		}, time.Second)
-	}()
+	})
 }
 
 // stop ends all writing, and returns when the last write is done.
@@ -151,7 +149,7 @@ func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateL
 	default:
 	}
 	err := sync(ctx, key)
-	r.drain(ctx)
+	r.drain()
 	switch {
 	case err == nil:
 		queue.Forget(key)
@@ -169,7 +167,7 @@ func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateL
 }
 
 // drain carries out what the ledger decided: keys into queues, moves into log and events, the alarm to its time.
-func (r *room) drain(ctx context.Context) {
+func (r *room) drain() {
 	e := r.ledger().Drain()
 	for name := range e.Nodes {
 		r.nodeQueue.Add(name)
@@ -178,14 +176,14 @@ func (r *room) drain(ctx context.Context) {
 		r.queue.Add(key)
 	}
 	for _, m := range e.Moves {
-		r.tell(ctx, m)
+		r.tell(m)
 	}
 	r.alarm.set(e.Next)
 }
 
 // tell logs one step, and shows a move to those who look at the Service.
-func (r *room) tell(ctx context.Context, m ledger.Move) {
-	klog.FromContext(ctx).V(2).Info("Address", "address", m.Addr, "step", m.Step.String(), "services", fmt.Sprint(m.Services))
+func (r *room) tell(m ledger.Move) {
+	klog.Background().V(2).Info("Address", "address", m.Addr, "step", m.Step.String(), "services", fmt.Sprint(m.Services))
 	r.metrics.steps.WithLabelValues(string(m.Op)).Inc()
 	if m.Op != place.OpHold || m.Predecessor == "" {
 		return
@@ -202,7 +200,7 @@ func serviceReference(ref lb.Ref) *corev1.ObjectReference {
 // tick lets time pass in the ledger.
 func (r *room) tick() {
 	r.ledger().Tick(r.options.Clock.Now())
-	r.drain(context.Background())
+	r.drain()
 }
 
 // await wakes the queue and waits until the condition holds, for doorTimeout at most.

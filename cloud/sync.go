@@ -34,7 +34,7 @@ func (r *room) sync(ctx context.Context, key ledger.Key) error {
 		return r.withdraw(ctx, svc)
 	}
 	refusal := r.want(svc)
-	r.drain(ctx)
+	r.drain()
 	v := l.View(string(svc.UID))
 	if refusal != nil {
 		v.Refusal = refusal

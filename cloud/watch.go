@@ -48,12 +48,12 @@ func (r *room) watch(ctx context.Context) {
 	add(f.Core().V1().Services().Informer(), handler(func(_, svc *corev1.Service) { r.queue.Add(keyOf(svc)) }))
 	add(f.Core().V1().Namespaces().Informer(), handler(r.namespaceChanged))
 	add(f.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { r.nodeChanged(ctx, o.(*corev1.Node)) },
-		UpdateFunc: func(_, o any) { r.nodeChanged(ctx, o.(*corev1.Node)) },
+		AddFunc:    func(o any) { r.nodeChanged(o.(*corev1.Node)) },
+		UpdateFunc: func(_, o any) { r.nodeChanged(o.(*corev1.Node)) },
 		DeleteFunc: func(o any) {
 			if node, ok := deleted(o).(*corev1.Node); ok {
 				r.ledger().RemoveNode(node.Name, r.options.Clock.Now())
-				r.drain(ctx)
+				r.drain()
 			}
 		},
 	})
@@ -67,7 +67,7 @@ func (r *room) watch(ctx context.Context) {
 	add(slices, handler(r.endpointsChanged))
 
 	objects := cache.NewSharedIndexInformer(v1alpha1.NewListWatch(r.addresses, nil), &v1alpha1.NodeAddresses{}, 0, cache.Indexers{})
-	add(objects, handler(func(_, o *v1alpha1.NodeAddresses) { r.objectChanged(ctx, o) }))
+	add(objects, handler(r.objectChanged))
 	r.objects = objects.GetIndexer()
 	r.synced = append(r.synced, objects.HasSynced)
 	go objects.RunWithContext(ctx)
@@ -94,9 +94,9 @@ func deleted(o any) any {
 	return o
 }
 
-func (r *room) nodeChanged(ctx context.Context, node *corev1.Node) {
+func (r *room) nodeChanged(node *corev1.Node) {
 	r.ledger().SetNode(nodeOf(node), r.options.Clock.Now())
-	r.drain(ctx)
+	r.drain()
 }
 
 func (r *room) namespaceChanged(was, is *corev1.Namespace) {
@@ -124,9 +124,9 @@ func (r *room) endpointsChanged(_, s *discoveryv1.EndpointSlice) {
 }
 
 // objectChanged takes in what an agent reports, and has the writer look when the spec is not what it wrote.
-func (r *room) objectChanged(ctx context.Context, o *v1alpha1.NodeAddresses) {
+func (r *room) objectChanged(_, o *v1alpha1.NodeAddresses) {
 	r.ledger().Report(o.Name, reportOf(o), r.options.Clock.Now())
-	r.drain(ctx)
+	r.drain()
 	if r.writer.unexpected(o) {
 		r.nodeQueue.Add(o.Name)
 	}

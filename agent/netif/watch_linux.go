@@ -115,8 +115,8 @@ func parseChange(m netlink.Message) (Event, bool) {
 			return Event{Kind: LostEvent}, true
 		}
 		return Event{Kind: LinkEvent, Interface: link.Name, Ours: link.Ours, Up: link.Up, Running: link.Running,
-			HardwareAddr: link.HardwareAddr,
-			Gone:         m.Header.Type == unix.RTM_DELLINK}, true
+			HardwareAddr: link.HardwareAddr, Moved: tellsPeers(m.Data),
+			Gone: m.Header.Type == unix.RTM_DELLINK}, true
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		a, err := parseAddress(m.Data)
 		if err != nil {

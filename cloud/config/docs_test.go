@@ -43,10 +43,10 @@ func keysOf(t reflect.Type) []string {
 		return nil
 	}
 	var keys []string
-	for i := range t.NumField() {
-		if key := t.Field(i).Tag.Get("yaml"); key != "-" {
+	for field := range t.Fields() {
+		if key := field.Tag.Get("yaml"); key != "-" {
 			keys = append(keys, key)
-			keys = append(keys, keysOf(t.Field(i).Type)...)
+			keys = append(keys, keysOf(field.Type)...)
 		}
 	}
 	return keys

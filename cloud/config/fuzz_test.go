@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -26,7 +25,7 @@ func FuzzParse(f *testing.F) {
 		"pools: [{name: a, addresses: [192.0.2.0/24], exclude: [192.0.2.7], interface: pl0}, {name: b, addresses: [192.0.2.7], interface: pl0}]",
 		"pools: &p [{name: a, addresses: *p}]",
 		"pools: [{name: a, interface: pl0, tolerations: [{operator: Exists}], nodeSelector: {matchExpressions: [{key: a, operator: NotIn, values: [b]}]}, addresses: [10.0.0.0/8]}]",
-		"pools: [{e, e, e, [a]: b, [a]: b}]",
+		"pools: [{e, e, e, [a]: b, [a]: b}]", //nolint:dupword // the fuzzer found it
 		"? {a: b} : c\n!!int x: !!bool y\n<<: {kind: x}",
 	} {
 		f.Add([]byte(header + seed))
@@ -56,7 +55,7 @@ func checkMistakes(t *testing.T, err error) {
 	seen := make(map[string]bool)
 	for _, e := range joined.Unwrap() {
 		var mistake *field.Error
-		require.True(t, errors.As(e, &mistake), "%v", e)
+		require.ErrorAs(t, e, &mistake, "%v", e)
 		assert.NotEmpty(t, mistake.Field)
 		assert.NotContains(t, mistake.Field, "<nil>")
 		assert.NotEmpty(t, mistake.Detail+mistake.Error())

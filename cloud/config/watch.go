@@ -83,8 +83,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			if settled == nil {
 				settled = time.After(settle)
 			}
-		case <-errs:
-			// Events were lost: read at once.
+		case <-errs: //nolint:errcheck // whatever it was, events were lost
 			w.check()
 		case <-settled:
 			settled = nil

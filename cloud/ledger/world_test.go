@@ -254,4 +254,3 @@ func (w *world) served(uid string) (netip.Addr, string) {
 	}
 	return v.published[0], w.holders(v.published[0])[0]
 }
-

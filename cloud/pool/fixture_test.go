@@ -149,7 +149,7 @@ func gets(t *testing.T, a *pool.Allocator, req lb.Request, want ...string) {
 	for range 2 {
 		got := a.Assign(req)
 		require.Nil(t, got.Refusal, "refusal of %s", req.Ref)
-		require.Equal(t, leases(want...), got.Want, "%s wants", req.Ref)
+		require.Equal(t, got.Want, leases(want...), "%s wants", req.Ref)
 		require.Empty(t, got.Leave, "%s leaves", req.Ref)
 	}
 	require.ElementsMatch(t, leases(want...), a.Leases(req.UID))
@@ -161,7 +161,7 @@ func moves(t *testing.T, a *pool.Allocator, req lb.Request, want, leave []string
 	for range 2 {
 		got := a.Assign(req)
 		require.Nil(t, got.Refusal, "refusal of %s", req.Ref)
-		require.Equal(t, leases(want...), got.Want, "%s wants", req.Ref)
+		require.Equal(t, got.Want, leases(want...), "%s wants", req.Ref)
 		require.Equal(t, leases(leave...), got.Leave, "%s leaves", req.Ref)
 	}
 	for _, l := range leases(leave...) {

@@ -185,7 +185,7 @@ func TestRequestDroppedDuringMove(t *testing.T) {
 	a := pool.New(append(office(), aPool("lab", "198.51.100.0/30")))
 	gets(t, a, web("default/a", inPool("office")), "192.0.2.0@office")
 	got := a.Assign(web("default/a", inPool("lab")))
-	require.Equal(t, leases("198.51.100.0@lab"), got.Want)
+	require.Equal(t, got.Want, leases("198.51.100.0@lab"))
 	require.Equal(t, leases("192.0.2.0@office"), got.Leave)
 	moves(t, a, web("default/a"), []string{"198.51.100.0@lab"}, []string{"192.0.2.0@office"})
 }
@@ -196,9 +196,9 @@ func TestRefusalDuringMove(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := pool.New(append(office(), aPool("lab", "198.51.100.0/30")))
 			gets(t, a, web("default/a", inPool("office")), "192.0.2.0@office")
-			require.Equal(t, leases("198.51.100.0@lab"), a.Assign(web("default/a", inPool("lab"))).Want)
+			require.Equal(t, a.Assign(web("default/a", inPool("lab"))).Want, leases("198.51.100.0@lab"))
 			got := a.Assign(web("default/a", edit))
-			assert.Equal(t, leases("198.51.100.0@lab"), got.Want)
+			assert.Equal(t, got.Want, leases("198.51.100.0@lab"))
 			assert.Equal(t, leases("192.0.2.0@office"), got.Leave)
 			assert.NotNil(t, got.Refusal)
 			// The address that it went to proves to be taken by a stranger: what is left is better than nothing.
@@ -334,7 +334,7 @@ func TestDualStack(t *testing.T) {
 		a := pool.New([]config.Pool{v4, v6, aPool("lab", "198.51.100.0/24")})
 		gets(t, a, web("default/a", prefer64, askFor("192.0.2.0")), "2001:db8::@six", "192.0.2.0@four")
 		got := a.Assign(web("default/a", prefer64, inPool("lab")))
-		assert.Equal(t, leases("2001:db8::@six", "198.51.100.0@lab"), got.Want)
+		assert.Equal(t, got.Want, leases("2001:db8::@six", "198.51.100.0@lab"))
 		assert.Equal(t, leases("192.0.2.0@four"), got.Leave)
 		assert.Equal(t, lb.ReasonFamilyUnavailable, got.Refusal.Reason)
 	})

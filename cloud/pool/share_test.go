@@ -161,7 +161,7 @@ func TestSharingEnds(t *testing.T) {
 		gets(t, a, younger, "192.0.2.0@office")
 		gets(t, a, older, "192.0.2.0@office")
 		got := a.Assign(with(younger, key("")))
-		require.Equal(t, leases("192.0.2.1@office"), got.Want)
+		require.Equal(t, got.Want, leases("192.0.2.1@office"))
 		gets(t, a, older, "192.0.2.0@office")
 		// The older one goes before the younger one has left: it does not swing back.
 		require.False(t, a.Release(older.UID, addr("192.0.2.0")))

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
@@ -104,7 +105,7 @@ func (p *process) newCloud(c *config.CompletedConfig) cloudprovider.Interface {
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mooring-cloud-controller-manager:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:revive // upstream gives this function no way to return an error
 	}
 	p.cloud.Store(made)
 	return made
@@ -124,15 +125,12 @@ func exit(err error) {
 }
 
 func (p *process) handleSignals() {
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	<-signals
-	go func() {
-		<-signals
-		os.Exit(1)
-	}()
+	signal.Stop(signals) // a second one ends the process at once
 	if c := p.cloud.Load(); c != nil {
-		c.Stop()
+		c.Stop(context.Background())
 	}
 	close(p.stop)
 }
