@@ -21,7 +21,6 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 	_ "k8s.io/component-base/metrics/prometheus/restclient" // API request metrics
 	_ "k8s.io/component-base/metrics/prometheus/version"    // kubernetes_build_info
-	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/agent"
@@ -38,6 +37,12 @@ const (
 	// One object is watched and one status written, so these are far above the need.
 	apiQPS, apiBurst = 20, 40
 	headerTimeout    = 5 * time.Second
+)
+
+// version and commit are stamped by hack/build.sh.
+var (
+	version = "unknown"
+	commit  = "unknown"
 )
 
 func main() { os.Exit(run()) }
@@ -62,7 +67,6 @@ type options struct {
 
 func newCommand() *cobra.Command {
 	var o options
-	info := version.Get()
 	cmd := &cobra.Command{
 		Use:   "mooring-agent",
 		Short: "Keeps the load balancer addresses of one node",
@@ -78,7 +82,7 @@ Environment:
   HTTP2_PING_TIMEOUT_SECONDS       how long that test waits for an answer (default 3)`,
 		Example: `  mooring-agent --kubeconfig=/etc/kubernetes/mooring-agent.conf --node-name=n1
   mooring-agent --release-all`,
-		Version:       fmt.Sprintf("%s, commit %s", info.GitVersion, info.GitCommit),
+		Version:       fmt.Sprintf("%s (commit %s)", version, commit),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -89,6 +93,7 @@ Environment:
 			return serve(cmd.Context(), o)
 		},
 	}
+	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	flags := cmd.Flags()
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig file; without it the pod's service account is used")
 	flags.StringVar(&o.nodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node that this host is (default $NODE_NAME)")
@@ -153,7 +158,7 @@ func serve(ctx context.Context, o options) (err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		klog.FromContext(ctx).Info("Agent started", "version", version.Get().GitVersion, "node", o.nodeName,
+		klog.FromContext(ctx).Info("Agent started", "version", version, "node", o.nodeName,
 			"healthAddress", listener.Addr().String())
 		a.Run(ctx)
 	}()
@@ -190,6 +195,6 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 		return nil, fmt.Errorf("read the way to the API server: %w", err)
 	}
 	config.QPS, config.Burst = apiQPS, apiBurst
-	config.UserAgent = "mooring-agent/" + version.Get().GitVersion
+	config.UserAgent = "mooring-agent/" + version
 	return config, nil
 }

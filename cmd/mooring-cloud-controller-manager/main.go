@@ -47,6 +47,10 @@ var (
 func main() { os.Exit(run()) }
 
 func run() int {
+	if err := noticeDeadWatches(); err != nil {
+		fmt.Fprintln(os.Stderr, "mooring-cloud-controller-manager:", err)
+		return 1
+	}
 	o, err := options.NewCloudControllerManagerOptions()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mooring-cloud-controller-manager:", err)
@@ -73,6 +77,20 @@ func run() int {
 		return upstream(cmd, args)
 	}
 	return cli.Run(command)
+}
+
+// noticeDeadWatches has client-go test a silent connection to the API server after 5 s and not after 30: until then a
+// controller acts on what it last heard. An operator's own setting stays.
+func noticeDeadWatches() error {
+	for name, value := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "5", "HTTP2_PING_TIMEOUT_SECONDS": "5"} {
+		if os.Getenv(name) != "" {
+			continue
+		}
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // process ends in order: first all writing, then the lease, then the rest.

@@ -1,0 +1,119 @@
+package cloud
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+func TestRequestOf(t *testing.T) {
+	service := func(annotations map[string]string) *corev1.Service {
+		return &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "u", Annotations: annotations},
+			Spec: corev1.ServiceSpec{
+				Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol},
+				IPFamilyPolicy:        new(corev1.IPFamilyPolicyPreferDualStack),
+				ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal,
+				Selector:              map[string]string{"b": "2", "a": "1"},
+				Ports:                 []corev1.ServicePort{{Name: "http", Port: 80, NodePort: 30080, Protocol: corev1.ProtocolTCP}},
+				ExternalIPs:           []string{"192.0.2.9"},
+				LoadBalancerIP:        "192.0.2.8",
+			},
+		}
+	}
+	t.Run("everything that a Service can ask for", func(t *testing.T) {
+		r, refusal := requestOf(service(map[string]string{
+			lb.AnnotationPool:         "office",
+			lb.AnnotationAddresses:    " 192.0.2.7, ::ffff:192.0.2.7,2001:db8::7,",
+			lb.AnnotationSharingKey:   "k",
+			lb.AnnotationNodeSelector: "edge=true",
+		}), map[string]string{"tier": "public"}, []string{"n1"})
+		require.Nil(t, refusal)
+		assert.Equal(t, "office", r.Pool)
+		assert.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, r.Addresses)
+		assert.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.9")}, r.ExternalIPs)
+		assert.Equal(t, netip.MustParseAddr("192.0.2.8"), r.LoadBalancerIP)
+		assert.Equal(t, "k", r.SharingKey)
+		assert.Equal(t, "edge=true", r.NodeSelector.String())
+		assert.Equal(t, []lb.Family{lb.IPv6, lb.IPv4}, r.Families)
+		assert.Equal(t, lb.PreferDualStack, r.FamilyPolicy)
+		assert.Equal(t, "a=1,b=2", r.PodSelector)
+		assert.Equal(t, []string{"n1"}, r.EndpointNodes)
+		assert.Equal(t, []lb.Port{{Name: "http", Number: 80, NodePort: 30080, Protocol: "TCP"}}, r.Ports)
+	})
+	t.Run("PaperLB's name for a pool, unless ours is there", func(t *testing.T) {
+		r, _ := requestOf(service(map[string]string{lb.AnnotationPaperLBConfig: "theirs"}), nil, nil)
+		assert.Equal(t, "theirs", r.Pool)
+		r, _ = requestOf(service(map[string]string{lb.AnnotationPaperLBConfig: "theirs", lb.AnnotationPool: "ours"}), nil, nil)
+		assert.Equal(t, "ours", r.Pool)
+	})
+	for name, tt := range map[string]struct {
+		annotations map[string]string
+		ip          string
+		message     string
+	}{
+		"an address that is none": {
+			annotations: map[string]string{lb.AnnotationAddresses: "192.0.2.7,192.0.2"},
+			message:     `annotation mooring.dev/addresses: "192.0.2" is not an IP address; write addresses separated by commas`,
+		},
+		"a network instead of an address": {
+			annotations: map[string]string{lb.AnnotationAddresses: "192.0.2.0/24"},
+			message:     `annotation mooring.dev/addresses: "192.0.2.0/24" is not an IP address; write addresses separated by commas`,
+		},
+		"a name in loadBalancerIP": {ip: "office", message: `spec.loadBalancerIP: "office" is not an IP address`},
+	} {
+		t.Run(name+" is refused by name", func(t *testing.T) {
+			svc := service(tt.annotations)
+			if tt.ip != "" {
+				svc.Spec.LoadBalancerIP = tt.ip
+			}
+			_, refusal := requestOf(svc, nil, nil)
+			assert.Equal(t, &lb.Refusal{Reason: lb.ReasonInvalidRequest, Message: tt.message}, refusal)
+		})
+	}
+	t.Run("a node selector that is none", func(t *testing.T) {
+		_, refusal := requestOf(service(map[string]string{lb.AnnotationNodeSelector: "edge=="}), nil, nil)
+		require.Nil(t, refusal, "an empty value is a value")
+		_, refusal = requestOf(service(map[string]string{lb.AnnotationNodeSelector: "=true"}), nil, nil)
+		require.NotNil(t, refusal)
+		assert.Contains(t, refusal.Message, `annotation mooring.dev/node-selector: "=true" is not a label selector`)
+	})
+}
+
+func TestEndpointNodes(t *testing.T) {
+	endpoint := func(node string, ready, serving, terminating bool) discoveryv1.Endpoint {
+		return discoveryv1.Endpoint{
+			NodeName:   &node,
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
+		}
+	}
+	slice := func(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{Endpoints: endpoints}
+	}
+	terminating, ready := endpoint("n1", false, true, true), endpoint("n2", true, true, false)
+	assert.Equal(t, []string{"n2"}, endpointNodes([]*discoveryv1.EndpointSlice{slice(terminating), slice(ready, ready)}))
+	assert.Equal(t, []string{"n1"}, endpointNodes([]*discoveryv1.EndpointSlice{slice(terminating)}),
+		"without a ready endpoint the terminating ones serve on")
+	assert.Empty(t, endpointNodes([]*discoveryv1.EndpointSlice{slice(endpoint("n3", false, false, true))}))
+}
+
+func TestOurs(t *testing.T) {
+	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
+	assert.True(t, ours(svc))
+	classed := svc.DeepCopy()
+	classed.Spec.LoadBalancerClass = new("example.com/other")
+	assert.False(t, ours(classed), "a class belongs to somebody else")
+	deleting := svc.DeepCopy()
+	deleting.DeletionTimestamp = new(metav1.Now())
+	assert.False(t, ours(deleting))
+	plain := svc.DeepCopy()
+	plain.Spec.Type = corev1.ServiceTypeClusterIP
+	assert.False(t, ours(plain))
+}
