@@ -206,6 +206,10 @@ func (l *Ledger) settleAdopted(now time.Time) {
 	}
 }
 
+func contains(cfg *config.Config, addr netip.Addr) bool {
+	return slices.ContainsFunc(cfg.Pools, func(p config.Pool) bool { return p.Addresses != nil && p.Addresses.Contains(addr) })
+}
+
 // SetConfig takes over a changed cloud-config. It is refused while it lacks a pool that is in use: nothing changes
 // then.
 func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
@@ -214,7 +218,7 @@ func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
 	pools := poolsByName(cfg)
 	missing := map[string][]netip.Addr{}
 	for addr, a := range l.addresses {
-		if pools[a.pool] == nil && l.pools[a.pool] != nil && len(a.refs) > 0 {
+		if pools[a.pool] == nil && l.pools[a.pool] != nil && len(a.refs) > 0 && !contains(cfg, addr) {
 			missing[a.pool] = append(missing[a.pool], addr)
 		}
 	}
@@ -233,15 +237,11 @@ func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
 	all := make(map[netip.Addr]bool, len(l.addresses))
 	for addr, a := range l.addresses {
 		all[addr] = true
-		if !l.setPool(a, a.pool) {
-			continue
+		name, ok := l.allocator.PoolOf(addr)
+		if !ok {
+			name = a.pool
 		}
-		for name, e := range a.entries {
-			n := l.nodes[name]
-			n.put(e)
-			e.since = now
-			l.dirty(n)
-		}
+		l.follow(a, name, now)
 	}
 	l.evaluateAll(all, now)
 	for _, s := range l.services {

@@ -142,9 +142,26 @@ func (l *Ledger) Want(r lb.Request, now time.Time) {
 	if s == nil {
 		s = l.newService(r)
 	}
+	rivals := s.want
+	if sharesAlike(s.request, r) {
+		rivals = nil
+	}
 	s.request = r
 	s.wants = true
 	l.assign(s, now)
+	// Services that share an address judge each other: when one changes, the others may have to leave, or may
+	// stay after all.
+	for _, lease := range rivals {
+		for _, ref := range l.addresses[lease.Addr].services() {
+			l.wake(ref)
+		}
+	}
+}
+
+// sharesAlike reports whether two requests of one Service are equal in what decides about sharing.
+func sharesAlike(a, b lb.Request) bool {
+	return a.SharingKey == b.SharingKey && a.Local == b.Local && a.PodSelector == b.PodSelector &&
+		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.ExternalIPs, b.ExternalIPs)
 }
 
 func (l *Ledger) newService(r lb.Request) *service {
@@ -170,6 +187,7 @@ func (l *Ledger) assign(s *service, now time.Time) {
 	}
 	for _, lease := range s.want {
 		a := l.address(lease)
+		l.follow(a, lease.Pool, now)
 		if _, ok := a.refs[uid]; !ok {
 			a.refs[uid] = s.request.Ref
 			a.unwantedSince, a.last = time.Time{}, ""
@@ -292,6 +310,20 @@ func (l *Ledger) setPool(a *address, name string) bool {
 	return before.pool != a.pool || before.iface != a.iface || before.uplink != a.uplink || before.unguarded != a.unguarded
 }
 
+// follow has an address follow the pool that contains it now: pools are renamed, split, and change what they say of
+// their addresses.
+func (l *Ledger) follow(a *address, name string, now time.Time) {
+	if !l.setPool(a, name) {
+		return
+	}
+	for node, e := range a.entries {
+		n := l.nodes[node]
+		n.put(e)
+		e.since = now
+		l.dirty(n)
+	}
+}
+
 // bind reports whether an agent has to bind the address.
 func (a *address) bind() bool { return a.iface != config.InterfaceNone }
 
@@ -337,6 +369,13 @@ func (l *Ledger) evaluateAll(addrs map[netip.Addr]bool, now time.Time) {
 	}
 }
 
+// retryStuck has every address that waits for a node looked at again.
+func (l *Ledger) retryStuck(now time.Time) {
+	for addr := range l.stuck {
+		l.timers.set(addr, now)
+	}
+}
+
 func equal(a, b *lb.Refusal) bool { return a == b || a != nil && b != nil && *a == *b }
 
 func (l *Ledger) step(a *address, now time.Time) {
@@ -353,10 +392,23 @@ func (l *Ledger) step(a *address, now time.Time) {
 			return place.Choose(demand, l.candidates, except)
 		},
 	})
+	if outcome.Holder == "" && outcome.Waiting != nil && outcome.Again.IsZero() {
+		outcome.Again = a.avoidedUntil()
+	}
 	a.outcome = outcome
 	for _, s := range steps {
 		l.apply(a, s, now)
 	}
+}
+
+// avoidedUntil is when the first node that is avoided may be tried again; zero when none is.
+func (a *address) avoidedUntil() (first time.Time) {
+	for _, until := range a.avoid {
+		if first.IsZero() || until.Before(first) {
+			first = until
+		}
+	}
+	return first
 }
 
 // situation lists the entries of an address by node.
@@ -381,6 +433,9 @@ func (l *Ledger) apply(a *address, s place.Step, now time.Time) {
 	switch s.Op {
 	case place.OpRemove:
 		delete(a.entries, s.Node)
+		if n.Addresses == place.MaxAddresses {
+			l.retryStuck(now)
+		}
 		n.remove(a.addr)
 		l.dirty(n)
 		return

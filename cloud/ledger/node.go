@@ -108,6 +108,10 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 	if reflect.DeepEqual(n.Node, v) {
 		return
 	}
+	if n.Name != "" && n.UID != v.UID {
+		// Another Node under the same name, and nobody saw the first one go.
+		l.removeNode(n, now)
+	}
 	if n.Name == "" {
 		i, _ := slices.BinarySearchFunc(l.candidates, v.Name, func(c *place.Candidate, name string) int {
 			return compareStrings(c.Name, name)
@@ -135,10 +139,12 @@ func compareStrings(a, b string) int {
 func (l *Ledger) RemoveNode(name string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := l.nodes[name]
-	if n == nil || n.Name == "" {
-		return
+	if n := l.nodes[name]; n != nil && n.Name != "" {
+		l.removeNode(n, now)
 	}
+}
+
+func (l *Ledger) removeNode(n *node, now time.Time) {
 	l.candidates = slices.DeleteFunc(l.candidates, func(c *place.Candidate) bool { return c == n.Candidate })
 	n.Candidate = &place.Candidate{Agent: n.Agent, Addresses: n.Addresses}
 	n.goneSince = now
