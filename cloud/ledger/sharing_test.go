@@ -1,0 +1,88 @@
+package ledger
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+func shares(port uint16) func(*lb.Request) {
+	return func(r *lb.Request) {
+		r.SharingKey = "k"
+		r.Ports = []lb.Port{{Number: port, Protocol: "TCP"}}
+	}
+}
+
+// TestSharedAddress: it stays until the last Service has gone.
+func TestSharedAddress(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	a, b := w.create("a", shares(80)), w.create("b", shares(443))
+	w.settle()
+	addr, node := w.served(a)
+	other, _ := w.served(b)
+	assert.Equal(t, addr, other)
+	require.Len(t, w.objects[node].entries, 1)
+	assert.Len(t, w.objects[node].entries[0].Services, 2, "the entry names both")
+
+	w.services[a].wants = false
+	w.settle()
+	got, still := w.served(b)
+	assert.Equal(t, addr, got)
+	assert.Equal(t, node, still)
+	assert.Len(t, w.objects[node].entries[0].Services, 1)
+	w.services[b].wants = false
+	w.settle()
+	assert.Empty(t, w.holders(addr))
+}
+
+// TestSharingThatBecomesPossible: the one that is refused is served once the other has changed its ports.
+func TestSharingThatBecomesPossible(t *testing.T) {
+	w := newWorld(t, office, "n1")
+	a, b := w.create("a", shares(80)), w.create("b", shares(80))
+	w.settle()
+	assert.Equal(t, lb.ReasonSharingConflict, w.ledger.View(b).Refusal.Reason)
+	shares(443)(&w.services[a].Request)
+	w.settle()
+	addr, _ := w.served(a)
+	other, _ := w.served(b)
+	assert.Equal(t, addr, other)
+}
+
+// TestPoolRenamed: what the new pool contains is in no danger, so the reload is taken, and the entries follow.
+func TestPoolRenamed(t *testing.T) {
+	w := newWorld(t, office, "n1")
+	uid := w.create("web")
+	w.settle()
+	addr, node := w.served(uid)
+	w.cfg = parse(t, `
+apiVersion: mooring.dev/v1alpha1
+kind: CloudConfig
+pools:
+- {name: public, addresses: [192.0.2.0/28], interface: pl1}
+`)
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.now))
+	w.settle()
+	got, _ := w.served(uid)
+	assert.Equal(t, addr, got)
+	assert.Equal(t, "public", w.objects[node].entries[0].Pool)
+	assert.Equal(t, "pl1", w.objects[node].entries[0].Interface)
+	assert.Nil(t, w.ledger.View(uid).Refusal)
+}
+
+// TestSecondNodeOfThatName: when nobody saw the first one go, its addresses are placed anew all the same.
+func TestSecondNodeOfThatName(t *testing.T) {
+	w := newWorld(t, office, "n1")
+	uid := w.create("web")
+	w.settle()
+	addr, _ := w.served(uid)
+	w.objects["n1"].bound = map[netip.Addr]place.State{}
+	w.setNode("n1", func(n *lb.Node) { n.UID = "second" })
+	w.settle()
+	got, _ := w.served(uid)
+	assert.Equal(t, addr, got)
+}
