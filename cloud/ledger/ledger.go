@@ -190,7 +190,7 @@ func (l *Ledger) assign(s *service, now time.Time) {
 		l.follow(a, lease.Pool, now)
 		if _, ok := a.refs[uid]; !ok {
 			a.refs[uid] = s.request.Ref
-			a.unwantedSince, a.last = time.Time{}, ""
+			a.last = ""
 			l.touchEntries(a)
 		}
 		l.evaluate(a, now)

@@ -157,6 +157,10 @@ func TestWaitingServiceIsServedAtOnce(t *testing.T) {
 	assert.Equal(t, lb.ReasonPoolExhausted, w.ledger.View(first).Refusal.Reason)
 	addr, _ := w.served(held[1])
 	w.services[held[1]].wants = false
+	w.sync(held[1])
+	w.write("n1")
+	w.work("n1")
+	assert.Len(t, w.ledger.View(first).Addresses, 1, "at once, without being asked again")
 	w.settle()
 	got, _ := w.served(first)
 	assert.Equal(t, addr, got)
@@ -178,7 +182,12 @@ func TestEditedRequest(t *testing.T) {
 
 	asks("192.0.2.13")(&w.services[uid].Request)
 	w.sync(uid)
-	assert.Equal(t, []netip.Addr{was}, w.services[uid].published, "the old one serves until the new one answers")
+	for name := range w.nodes {
+		w.write(name)
+		w.work(name)
+	}
+	assert.Equal(t, []netip.Addr{was}, w.services[uid].published)
+	assert.Len(t, w.holders(was), 1, "the old one serves until the new one is published")
 	w.settle()
 	addr, _ = w.served(uid)
 	assert.Equal(t, "192.0.2.13", addr.String())
@@ -250,6 +259,46 @@ func TestAgentThatDoesNotAnswer(t *testing.T) {
 	w.settle()
 	_, node := w.served(uid)
 	assert.NotEqual(t, first, node)
+}
+
+// TestAgentsThatCannotBind: each is tried once, and not again at once.
+func TestAgentsThatCannotBind(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	w.objects["n1"].broken, w.objects["n2"].broken = true, true
+	uid := w.create("web")
+	w.settle()
+	assert.Contains(t, w.ledger.View(uid).Waiting.Message, "InterfaceFailed")
+	steps := 0
+	for _, m := range w.ledger.Drain().Moves {
+		if m.Op == place.OpHold {
+			steps++
+		}
+	}
+	assert.Equal(t, 2, steps, "each node is tried once")
+	w.objects["n1"].broken, w.objects["n2"].broken = false, false
+	w.pass(avoidFor)
+	w.settle()
+	w.served(uid)
+}
+
+// TestObjectDeletedByHand: what the agent said of the object that is gone counts no more, and what is published stays.
+func TestObjectDeletedByHand(t *testing.T) {
+	w := newWorld(t, office, "n1")
+	uid := w.create("web")
+	w.settle()
+	addr, _ := w.served(uid)
+	bound := w.objects["n1"].bound
+	delete(w.objects, "n1")
+	w.ledger.Reset("n1", Object{}, w.now)
+	w.write("n1")
+	w.objects["n1"].bound = bound
+	require.Len(t, w.objects["n1"].entries, 1, "the new object says what the old one said")
+	w.ledger.Report("n1", w.objects["n1"].report(), w.now)
+	assert.False(t, w.ledger.View(uid).Addresses[0].Bound)
+	assert.Equal(t, []netip.Addr{addr}, w.services[uid].published)
+	w.settle()
+	w.served(uid)
+	assert.True(t, w.ledger.View(uid).Addresses[0].Bound)
 }
 
 func TestPoolInUse(t *testing.T) {

@@ -35,6 +35,8 @@ type object struct {
 	// bound is what is on the host: it outlives the object.
 	bound map[netip.Addr]place.State
 	dead  bool
+	// broken: the agent cannot bind anything.
+	broken bool
 }
 
 type svc struct {
@@ -96,7 +98,17 @@ func (w *world) snapshot() Snapshot {
 }
 
 func (o *object) report() Report {
+	var failed map[netip.Addr]string
+	if o.broken {
+		failed = map[netip.Addr]string{}
+		for _, e := range o.entries {
+			if e.State == place.Hold {
+				failed[e.Addr] = "InterfaceFailed"
+			}
+		}
+	}
 	return Report{
+		Failed: failed,
 		Object: Object{UID: o.UID, Generation: o.observed}, Ready: true,
 		Subnets: []lb.Subnet{
 			{Interface: "eth0", Prefix: netip.MustParsePrefix("192.0.2.0/24")},
@@ -131,7 +143,7 @@ func (w *world) work(name string) {
 	was := o.bound
 	o.bound = map[netip.Addr]place.State{}
 	for _, e := range o.entries {
-		if _, ok := was[e.Addr]; e.State == place.Hold || e.State == place.Yield && ok {
+		if _, ok := was[e.Addr]; e.State == place.Hold && !o.broken || e.State == place.Yield && ok {
 			o.bound[e.Addr] = e.State
 		}
 	}
