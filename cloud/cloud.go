@@ -94,6 +94,13 @@ const retryAdoption = time.Second
 // controller asks for anything before.
 func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan struct{}) {
 	ctx := wait.ContextForChannel(stop)
+	if err := c.lease.note(ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "The lease will not be released at the end, only expire")
+	}
+	// A standby has not followed the cloud-config; what it read at its start may be old.
+	if err := c.loadConfig(); err != nil {
+		klog.FromContext(ctx).Error(err, "Cloud-config refused; what was loaded at the start is in force")
+	}
 	for {
 		err := c.room.adopt(ctx, c.config)
 		if err == nil {
@@ -105,9 +112,6 @@ func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan 
 			return
 		case <-c.options.Clock.After(retryAdoption):
 		}
-	}
-	if err := c.lease.note(ctx); err != nil {
-		klog.FromContext(ctx).Error(err, "The lease will not be released at the end, only expire")
 	}
 	c.room.watch(ctx)
 	go c.room.run(ctx)

@@ -21,6 +21,18 @@ type epoch struct {
 	namespace string
 }
 
+// current returns the number of the newest epoch.
+func (e *epoch) current(ctx context.Context) (int64, error) {
+	lease, err := e.client.CoordinationV1().Leases(e.namespace).Get(ctx, EpochName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the epoch in lease %s/%s: %w", e.namespace, EpochName, err)
+	}
+	return int64(ptr.Deref(lease.Spec.LeaseTransitions, 0)), nil
+}
+
 // raise begins a new epoch and returns its number.
 func (e *epoch) raise(ctx context.Context) (int64, error) {
 	leases := e.client.CoordinationV1().Leases(e.namespace)

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
@@ -41,17 +40,12 @@ func uidOf(ref lb.Ref) types.UID { return types.UID(ref.UID) }
 func (r *room) publish(ctx context.Context, svc *corev1.Service, v ledger.View) error {
 	now := r.options.Clock.Now()
 	uid := string(svc.UID)
-	if v.Waiting == nil {
-		r.waiting.over(uid)
-	} else if lasts := r.waiting.lasts(uid, now); v.Refusal == nil && lasts < shortWait {
-		r.queue.AddAfter(keyOf(svc), shortWait-lasts)
-		if !v.Ready || v.Published && sameIngress(svc, v) {
-			return nil
-		}
-	}
 	status := svc.Status.DeepCopy()
 	r.setIngress(status, v)
-	setConditions(status, svc.Generation, v, metav1.NewTime(now))
+	setDegraded(status, svc.Generation, v, metav1.NewTime(now))
+	if !r.waitsShortly(svc, v) {
+		setBound(status, svc.Generation, v, metav1.NewTime(now))
+	}
 	if reflect.DeepEqual(status, &svc.Status) {
 		r.published(uid, v)
 		return nil
@@ -65,6 +59,21 @@ func (r *room) publish(ctx context.Context, svc *corev1.Service, v ledger.View) 
 	r.announceChange(svc, status)
 	r.published(uid, v)
 	return nil
+}
+
+// waitsShortly reports whether the Service waits for something that has just begun, and has it looked at again when
+// that lasts. The condition Bound stays as it is until then.
+func (r *room) waitsShortly(svc *corev1.Service, v ledger.View) bool {
+	uid := string(svc.UID)
+	if v.Waiting == nil {
+		r.waiting.over(uid)
+		return false
+	}
+	rest := shortWait - r.waiting.lasts(uid, r.options.Clock.Now())
+	if rest > 0 {
+		r.queue.AddAfter(keyOf(svc), rest)
+	}
+	return rest > 0
 }
 
 // published tells the ledger what stands in the status now, so that it lets go of what the Service has left.
@@ -101,10 +110,6 @@ func ingressOf(v ledger.View) []corev1.LoadBalancerIngress {
 	return ingress
 }
 
-func sameIngress(svc *corev1.Service, v ledger.View) bool {
-	return reflect.DeepEqual(svc.Status.LoadBalancer.Ingress, ingressOf(v))
-}
-
 // setIngress puts the addresses into the status once all of them answer. Until then what is published stays; what
 // the Service does not hold goes, unless it is none of our pools' business.
 func (r *room) setIngress(status *corev1.ServiceStatus, v ledger.View) {
@@ -122,7 +127,7 @@ func (r *room) setIngress(status *corev1.ServiceStatus, v ledger.View) {
 	}
 }
 
-func setConditions(status *corev1.ServiceStatus, generation int64, v ledger.View, now metav1.Time) {
+func setBound(status *corev1.ServiceStatus, generation int64, v ledger.View, now metav1.Time) {
 	bound := metav1.Condition{
 		Type: lb.ConditionBound, Status: metav1.ConditionFalse, ObservedGeneration: generation, LastTransitionTime: now,
 		Reason: string(lb.ReasonWaitingForAgent), Message: "waiting for a node",
@@ -136,6 +141,9 @@ func setConditions(status *corev1.ServiceStatus, generation int64, v ledger.View
 		bound.Status, bound.Reason, bound.Message = metav1.ConditionTrue, string(lb.ReasonBound), describe(v)
 	}
 	meta.SetStatusCondition(&status.Conditions, bound)
+}
+
+func setDegraded(status *corev1.ServiceStatus, generation int64, v ledger.View, now metav1.Time) {
 	if v.Refusal == nil || len(v.Addresses) == 0 {
 		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded)
 		return
@@ -175,19 +183,32 @@ func (r *room) announceChange(svc *corev1.Service, status *corev1.ServiceStatus)
 	}
 }
 
-// withdraw takes our conditions off a Service that is no load balancer of ours any more. Its status is the API
-// server's to clear, or another implementation's to keep.
-func (r *room) withdraw(ctx context.Context, svc *corev1.Service) error {
-	r.waiting.over(string(svc.UID))
-	if svc.DeletionTimestamp != nil {
-		return nil
-	}
+// withdraw takes our conditions off a Service that is no load balancer of ours any more, once nothing of it is held.
+// Its status is the API server's to clear, or another implementation's to keep.
+//
+// A release that takes long is shown, and its end is a write that the service controller notices: it looks at a
+// Service that needs cleanup on every change of it, and otherwise only after a backoff.
+func (r *room) withdraw(ctx context.Context, svc *corev1.Service, v ledger.View) error {
 	status := svc.Status.DeepCopy()
-	removed := meta.RemoveStatusCondition(&status.Conditions, lb.ConditionBound)
-	removed = meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded) || removed
-	if !removed {
+	bound := meta.FindStatusCondition(status.Conditions, lb.ConditionBound)
+	switch {
+	case v.Holds && v.Waiting != nil:
+		if r.waitsShortly(svc, v) {
+			return nil
+		}
+		setBound(status, svc.Generation, v, metav1.NewTime(r.options.Clock.Now()))
+	case v.Holds:
+		return nil
+	default:
+		r.waiting.over(string(svc.UID))
+		if svc.DeletionTimestamp != nil && (bound == nil || bound.Reason != string(lb.ReasonReleasing)) {
+			return nil // the service controller is about to hear of it, or has
+		}
+		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionBound)
+		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded)
+	}
+	if reflect.DeepEqual(status, &svc.Status) {
 		return nil
 	}
-	klog.FromContext(ctx).Info("Service is no load balancer of ours any more", "service", klog.KObj(svc))
 	return r.writeStatus(ctx, svc, status)
 }

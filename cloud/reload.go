@@ -10,12 +10,14 @@ import (
 	"github.com/mooring-lb/mooring/cloud/config"
 )
 
-// loadConfig reads the cloud-config at the start, and refuses what this version cannot serve.
+// loadConfig reads the cloud-config, and refuses what this version cannot serve.
 func (c *Cloud) loadConfig() error {
 	if c.options.ConfigFile == "" {
 		return errors.New("--cloud-config is required: the path of a file of kind CloudConfig (mooring.dev/v1alpha1)")
 	}
-	c.watcher = config.NewWatcher(c.options.ConfigFile, c.configChanged, c.configRefused)
+	if c.watcher == nil {
+		c.watcher = config.NewWatcher(c.options.ConfigFile, c.configChanged, c.configRefused)
+	}
 	cfg, err := c.watcher.Load()
 	if err != nil {
 		return err
@@ -38,8 +40,13 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 	c.room.resyncEvery.Store(int64(cfg.ResyncInterval))
 	c.room.drain()
 	c.room.metrics.reloads.WithLabelValues("ok").Inc()
-	klog.Background().Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools))
-	c.tellPod(corev1.EventTypeNormal, eventConfigLoaded, "the changed cloud-config is in force")
+	klog.Background().Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools),
+		"restartNeeded", cfg.InitializeNodes != c.config.InitializeNodes)
+	message := "the changed cloud-config is in force"
+	if cfg.InitializeNodes != c.config.InitializeNodes {
+		message += ", but for initializeNodes: that is read at the start only, restart the controller"
+	}
+	c.tellPod(corev1.EventTypeNormal, eventConfigLoaded, message)
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/wait"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -46,6 +45,7 @@ type room struct {
 	nodeQueue workqueue.TypedRateLimitingInterface[string]
 	bell      bell
 	alarm     alarm
+	draining  sync.Mutex
 
 	services   corelisters.ServiceLister
 	nodes      corelisters.NodeLister
@@ -94,10 +94,10 @@ func (r *room) run(ctx context.Context) {
 	r.catchUp()
 	r.alarm.start(r.options.Clock, r.tick)
 	for range serviceWorkers {
-		r.work(ctx, func() bool { return next(ctx, r, r.queue, r.sync) })
+		r.work(func() bool { return next(ctx, r, r.queue, r.sync) })
 	}
 	for range nodeWorkers {
-		r.work(ctx, func() bool { return next(ctx, r, r.nodeQueue, r.writer.sync) })
+		r.work(func() bool { return next(ctx, r, r.nodeQueue, r.writer.sync) })
 	}
 	r.drain()
 	select {
@@ -108,12 +108,11 @@ func (r *room) run(ctx context.Context) {
 	r.nodeQueue.ShutDown()
 }
 
-func (r *room) work(ctx context.Context, next func() bool) {
+// work keeps one worker at it until the queue is shut down.
+func (r *room) work(next func() bool) {
 	r.working.Go(func() {
-		wait.UntilWithContext(ctx, func(context.Context) {
-			for next() {
-			}
-		}, time.Second)
+		for next() {
+		}
 	})
 }
 
@@ -168,7 +167,11 @@ func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateL
 
 // drain carries out what the ledger decided: keys into queues, moves into log and events, the alarm to its time.
 func (r *room) drain() {
+	// Of two that drain at once, the one that knows more has to set the alarm last.
+	r.draining.Lock()
 	e := r.ledger().Drain()
+	r.alarm.set(e.Next)
+	r.draining.Unlock()
 	for name := range e.Nodes {
 		r.nodeQueue.Add(name)
 	}
@@ -178,7 +181,6 @@ func (r *room) drain() {
 	for _, m := range e.Moves {
 		r.tell(m)
 	}
-	r.alarm.set(e.Next)
 }
 
 // tell logs one step, and shows a move to those who look at the Service.

@@ -8,7 +8,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 )
 
@@ -31,29 +30,26 @@ func (r *room) sync(ctx context.Context, key ledger.Key) error {
 		return nil
 	}
 	if !ours(svc) {
-		return r.withdraw(ctx, svc)
+		r.drain()
+		return r.withdraw(ctx, svc, l.View(string(svc.UID)))
 	}
-	refusal := r.want(svc)
+	r.want(svc)
 	r.drain()
-	v := l.View(string(svc.UID))
-	if refusal != nil {
-		v.Refusal = refusal
-	}
-	return r.publish(ctx, svc, v)
+	return r.publish(ctx, svc, l.View(string(svc.UID)))
 }
 
-// want tells the ledger what the Service asks for. What does not parse is refused before the ledger hears of it:
-// the Service keeps what it has.
-func (r *room) want(svc *corev1.Service) *lb.Refusal {
+// want tells the ledger what the Service asks for, or that this does not parse.
+func (r *room) want(svc *corev1.Service) {
 	var namespaceLabels map[string]string
 	if ns, err := r.namespaces.Get(svc.Namespace); err == nil {
 		namespaceLabels = ns.Labels
 	}
 	request, refusal := requestOf(svc, namespaceLabels, r.endpointNodes(svc))
-	if refusal == nil {
-		r.ledger().Want(request, r.options.Clock.Now())
+	if refusal != nil {
+		r.ledger().Refuse(request.Ref, refusal)
+		return
 	}
-	return refusal
+	r.ledger().Want(request, r.options.Clock.Now())
 }
 
 // endpointNodes returns the nodes with an endpoint of the Service; only policy Local asks for them.

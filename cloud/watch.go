@@ -143,13 +143,18 @@ func (r *room) catchUp() {
 	}
 }
 
-// resyncLoop is the slow loop.
+// resyncLoop is the slow loop. It looks at its interval once a minute, because a reload may have changed it.
 func (r *room) resyncLoop(ctx context.Context) {
+	last := r.options.Clock.Now()
 	for {
+		interval := time.Duration(r.resyncEvery.Load())
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.options.Clock.After(time.Duration(r.resyncEvery.Load())):
+		case <-r.options.Clock.After(min(interval, time.Minute)):
+		}
+		if r.options.Clock.Since(last) >= interval {
+			last = r.options.Clock.Now()
 			r.resync()
 		}
 	}

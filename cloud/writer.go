@@ -93,8 +93,7 @@ func (w *writer) look(ctx context.Context, name string) (*v1alpha1.NodeAddresses
 	switch {
 	case apierrors.IsNotFound(err):
 		if last.UID != "" {
-			w.remember(name, ledger.Object{})
-			w.room.ledger().Reset(name, ledger.Object{}, w.room.options.Clock.Now())
+			w.lost(name)
 		}
 		return nil, nil
 	case err != nil:
@@ -105,11 +104,16 @@ func (w *writer) look(ctx context.Context, name string) (*v1alpha1.NodeAddresses
 	return o, w.takeNotice(ctx, name, o)
 }
 
-// takeNotice looks at what somebody else wrote. A higher term is another leader: this one stops. Anything else is
-// written over.
+// takeNotice looks at what somebody else wrote. In a newer epoch there is another leader: this one stops. Anything else
+// is written over.
 func (w *writer) takeNotice(ctx context.Context, name string, o *v1alpha1.NodeAddresses) error {
-	if term := highestTerm(o); term > w.room.ledger().Epoch() {
-		return fmt.Errorf("NodeAddresses %s is of term %d, ours is %d: %w", name, term, w.room.ledger().Epoch(), errSuperseded)
+	ours := w.room.ledger().Epoch()
+	term, err := w.room.epoch.current(ctx)
+	if err != nil {
+		return err
+	}
+	if term = max(term, highestTerm(o)); term > ours {
+		return fmt.Errorf("NodeAddresses %s was written in epoch %d, ours is %d: %w", name, term, ours, errSuperseded)
 	}
 	klog.FromContext(ctx).Info("NodeAddresses is not what was written last; writing it again", "node", name,
 		"uid", o.UID, "generation", o.Generation)
@@ -142,7 +146,7 @@ func (w *writer) create(ctx context.Context, v ledger.NodeView) error {
 	}, metav1.CreateOptions{})
 	w.room.metrics.wrote("nodeaddresses", err)
 	if apierrors.IsAlreadyExists(err) {
-		return w.again(ctx, v.Name)
+		return w.again(ctx, v.Name, err)
 	}
 	if err != nil {
 		return fmt.Errorf("create nodeaddresses %s: %w", v.Name, err)
@@ -167,7 +171,7 @@ func (w *writer) write(ctx context.Context, name string, v ledger.NodeView) erro
 	w.room.metrics.wrote("nodeaddresses", err)
 	switch {
 	case apierrors.IsInvalid(err), apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return w.again(ctx, name)
+		return w.again(ctx, name, err)
 	case err != nil:
 		return fmt.Errorf("write nodeaddresses %s: %w", name, err)
 	}
@@ -184,14 +188,28 @@ func (w *writer) committed(name string, seq uint64, o *v1alpha1.NodeAddresses) {
 	}
 }
 
-// again has a node looked at once more, after a write that found its object otherwise.
-func (w *writer) again(ctx context.Context, name string) error {
-	w.remember(name, ledger.Object{UID: "unknown"})
-	if _, err := w.look(ctx, name); err != nil {
-		return err
+// again looks at an object that a write found otherwise than expected, and returns the error so that the write is tried
+// again. When the object is just what was expected, the API server has refused what we say.
+func (w *writer) again(ctx context.Context, name string, refused error) error {
+	last := w.known(name)
+	o, err := w.room.addresses.Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		w.lost(name)
+	case err != nil:
+		return fmt.Errorf("read nodeaddresses %s: %w", name, err)
+	case objectOf(o) != last:
+		if err := w.takeNotice(ctx, name, o); err != nil {
+			return err
+		}
 	}
-	w.room.nodeQueue.AddRateLimited(name)
-	return nil
+	return fmt.Errorf("write nodeaddresses %s: %w", name, refused)
+}
+
+// lost takes notice of an object that is gone.
+func (w *writer) lost(name string) {
+	w.remember(name, ledger.Object{})
+	w.room.ledger().Reset(name, ledger.Object{}, w.room.options.Clock.Now())
 }
 
 // replace ends an object whose Node exists but which is being deleted, or belongs to an earlier Node of that name.

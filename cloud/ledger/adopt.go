@@ -83,7 +83,28 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 	}
 	l.adopting = false
 	l.settleAdopted(now)
+	for _, o := range s.Objects {
+		l.correct(o, now)
+	}
 	return notes
+}
+
+// correct has an object written again whose entries say other than what holds now: the pool says otherwise since, or
+// a claim was not adopted.
+func (l *Ledger) correct(o ObjectSnapshot, now time.Time) {
+	n := l.nodes[o.Node]
+	for _, v := range o.Entries {
+		e := n.book[v.Addr]
+		switch {
+		case e == nil:
+		case e.iface != v.Interface || e.uplink != v.Uplink || e.unguarded != v.Unguarded:
+			n.put(e)
+			e.since = now
+			l.dirty(n)
+		case e.pool != v.Pool || !slices.Equal(e.written(), v.Services):
+			l.dirty(n)
+		}
+	}
 }
 
 type claim struct {
@@ -194,7 +215,10 @@ func (l *Ledger) settleAdopted(now time.Time) {
 	all := make(map[netip.Addr]bool, len(l.addresses))
 	for addr, a := range l.addresses {
 		all[addr] = true
-		if len(a.refs) == 0 && a.last == "" {
+		if name, ok := l.allocator.PoolOf(addr); ok {
+			l.setPool(a, name)
+		}
+		if len(a.refs) == 0 && a.last.UID == "" {
 			a.quarantined = true
 			a.unwantedSince = now.Add(-place.ReleaseTimeout)
 			l.allocator.Quarantine(addr)

@@ -38,9 +38,11 @@ type Ledger struct {
 	services   map[string]*service     // by UID
 	byKey      map[Key]map[string]bool // UIDs by namespaced name
 	unserved   map[string]bool         // UIDs of Services that something is refused to
-	stuck      map[netip.Addr]bool     // wanted addresses that are not bound
+	stuck      map[netip.Addr]bool     // wanted addresses that are not bound, or not where they should be
 	timers     timers
-	effects    Effects
+	// overdueAt is when agents were last looked at for what they owe.
+	overdueAt time.Time
+	effects   Effects
 	// adopting: not everything is known yet, so nothing is decided.
 	adopting bool
 }
@@ -77,9 +79,9 @@ type address struct {
 	unguarded bool
 
 	refs map[string]lb.Ref // the Services that want it, by UID
-	// last is the Service that let go of it last: the allocator counts it as the holder until the address is
-	// free.
-	last          string
+	// last is the Service that let go of it last: it counts as the holder until the address is free, also for a
+	// controller that starts meanwhile.
+	last          lb.Ref
 	unwantedSince time.Time
 	quarantined   bool
 
@@ -142,26 +144,46 @@ func (l *Ledger) Want(r lb.Request, now time.Time) {
 	if s == nil {
 		s = l.newService(r)
 	}
-	rivals := s.want
-	if sharesAlike(s.request, r) {
-		rivals = nil
-	}
+	before := s.request
 	s.request = r
 	s.wants = true
 	l.assign(s, now)
-	// Services that share an address judge each other: when one changes, the others may have to leave, or may
-	// stay after all.
-	for _, lease := range rivals {
-		for _, ref := range l.addresses[lease.Addr].services() {
-			l.wake(ref)
-		}
+	if !sharesAlike(before, r) {
+		l.wakeRivals(before)
+		l.wakeRivals(r)
 	}
 }
 
 // sharesAlike reports whether two requests of one Service are equal in what decides about sharing.
 func sharesAlike(a, b lb.Request) bool {
 	return a.SharingKey == b.SharingKey && a.Local == b.Local && a.PodSelector == b.PodSelector &&
-		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.ExternalIPs, b.ExternalIPs)
+		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.ExternalIPs, b.ExternalIPs) && slices.Equal(a.Addresses, b.Addresses)
+}
+
+// wakeRivals wakes the Services that judge each other by what they share with this one: when one changes, the others
+// may have to leave, or may have an address after all.
+func (l *Ledger) wakeRivals(r lb.Request) {
+	if r.SharingKey == "" {
+		return
+	}
+	for _, s := range l.services {
+		if s.request.UID != r.UID && s.request.SharingKey == r.SharingKey && s.request.Namespace == r.Namespace {
+			l.wake(s.request.Ref)
+		}
+	}
+}
+
+// Refuse says that what a Service asks for now cannot be read. It keeps what it holds, and gets nothing new.
+func (l *Ledger) Refuse(ref lb.Ref, refusal *lb.Refusal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.services[ref.UID]
+	if s == nil {
+		s = l.newService(lb.Request{Ref: ref})
+	}
+	s.wants = true
+	s.refusal = refusal
+	delete(l.unserved, ref.UID)
 }
 
 func (l *Ledger) newService(r lb.Request) *service {
@@ -179,6 +201,9 @@ func (l *Ledger) newService(r lb.Request) *service {
 func (l *Ledger) assign(s *service, now time.Time) {
 	uid := s.request.UID
 	res := l.allocator.Assign(s.request)
+	if !slices.Equal(s.want, res.Want) || !slices.Equal(s.leave, res.Leave) || !equal(s.refusal, res.Refusal) {
+		l.wake(s.request.Ref)
+	}
 	s.want, s.leave, s.refusal = res.Want, res.Leave, res.Refusal
 	if s.refusal != nil {
 		l.unserved[uid] = true
@@ -190,20 +215,20 @@ func (l *Ledger) assign(s *service, now time.Time) {
 		l.follow(a, lease.Pool, now)
 		if _, ok := a.refs[uid]; !ok {
 			a.refs[uid] = s.request.Ref
-			a.last = ""
+			a.last = lb.Ref{}
 			l.touchEntries(a)
 		}
 		l.evaluate(a, now)
 	}
 	l.leave(s, now)
-	l.wake(s.request.Ref)
 }
 
 // leave lets go of what the Service holds and wants no more. What is still published is kept until the new
 // addresses are: a client is never sent to an address that is gone.
 func (l *Ledger) leave(s *service, now time.Time) {
 	for _, lease := range s.leave {
-		if !slices.Contains(s.published, lease.Addr) {
+		// What is dropped may serve a waiting Service at once, and that may be this one.
+		if slices.Contains(s.leave, lease) && !slices.Contains(s.published, lease.Addr) {
 			l.drop(s, lease.Addr, now)
 		}
 	}
@@ -254,10 +279,10 @@ func (l *Ledger) drop(s *service, addr netip.Addr, now time.Time) {
 		l.allocator.Release(s.request.UID, addr)
 		l.touchEntries(a)
 		l.evaluate(a, now)
-		l.serveWaiting(netip.Addr{}, now)
+		l.wakeRivals(s.request)
 		return
 	}
-	a.last = s.request.UID
+	a.last = s.request.Ref
 	a.unwantedSince = now
 	l.evaluate(a, now)
 }
@@ -339,7 +364,7 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
 	}
 	l.timers.set(a.addr, a.outcome.Again)
-	if len(a.refs) > 0 && !a.outcome.Bound {
+	if len(a.refs) > 0 && (!a.outcome.Bound || a.outcome.Misplaced) {
 		l.stuck[a.addr] = true
 	} else {
 		delete(l.stuck, a.addr)
@@ -356,6 +381,17 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		for _, ref := range a.refs {
 			l.wake(ref)
 		}
+	}
+}
+
+// setOverdue looks at what agents owe, once for each moment.
+func (l *Ledger) setOverdue(now time.Time) {
+	if l.overdueAt.Equal(now) {
+		return
+	}
+	l.overdueAt = now
+	for _, n := range l.nodes {
+		n.setOverdue(now)
 	}
 }
 
@@ -386,9 +422,7 @@ func (l *Ledger) step(a *address, now time.Time) {
 		UnwantedSince: a.unwantedSince,
 		Entries:       l.situation(a, demand),
 		Choose: func(except string) (string, *lb.Refusal) {
-			for _, n := range l.nodes {
-				n.setOverdue(now)
-			}
+			l.setOverdue(now)
 			return place.Choose(demand, l.candidates, except)
 		},
 	})
@@ -419,7 +453,7 @@ func (l *Ledger) situation(a *address, demand place.Demand) []place.Entry {
 		standing, why := place.StandingOf(demand, n.Node)
 		entries = append(entries, place.Entry{
 			Node: name, State: e.state, Predecessor: e.predecessor, Term: e.term, Since: e.since,
-			Acked: n.acknowledged(a.addr, e), Failed: n.failedReason(a.addr, e),
+			Written: e.seq <= n.written, Acked: n.acknowledged(a.addr, e), Failed: n.failedReason(a.addr, e),
 			Standing: standing, Why: why,
 		})
 	}
@@ -521,15 +555,16 @@ func (l *Ledger) demand(a *address, now time.Time) place.Demand {
 
 // letGo makes the allocator forget the last holder of an address that nobody wants.
 func (l *Ledger) letGo(a *address) {
-	if a.last == "" {
+	if a.last.UID == "" {
 		return
 	}
-	l.allocator.Release(a.last, a.addr)
-	if s := l.services[a.last]; s != nil {
-		l.wake(s.request.Ref)
+	l.allocator.Release(a.last.UID, a.addr)
+	l.wake(a.last)
+	if s := l.services[a.last.UID]; s != nil {
 		l.forget(s)
 	}
-	a.last = ""
+	a.last = lb.Ref{}
+	l.touchEntries(a)
 }
 
 // free gives an address back to its pool, and at once to the Service that has waited longest for it.
@@ -543,23 +578,30 @@ func (l *Ledger) free(a *address, now time.Time) {
 	l.serveWaiting(a.addr, now)
 }
 
-// serveWaiting asks again for the Services that something is refused to, oldest first. With a valid address it
-// stops when somebody has taken that.
+// serveWaiting asks again for the Services that something is refused to, oldest first, until one has taken what was
+// freed.
 func (l *Ledger) serveWaiting(freed netip.Addr, now time.Time) {
 	if len(l.unserved) == 0 {
 		return
 	}
 	waiting := make([]*service, 0, len(l.unserved))
 	for uid := range l.unserved {
-		waiting = append(waiting, l.services[uid])
+		if s := l.services[uid]; curable[s.refusal.Reason] {
+			waiting = append(waiting, s)
+		}
 	}
 	slices.SortFunc(waiting, func(a, b *service) int { return byAge(a.request, b.request) })
 	for _, s := range waiting {
 		l.assign(s, now)
-		if freed.IsValid() && l.addresses[freed] != nil {
+		if l.addresses[freed] != nil {
 			return
 		}
 	}
+}
+
+// curable are the refusals that end when another Service lets go of something.
+var curable = map[lb.Reason]bool{
+	lb.ReasonPoolExhausted: true, lb.ReasonAddressInUse: true, lb.ReasonAddressQuarantined: true, lb.ReasonSharingConflict: true,
 }
 
 func byAge(a, b lb.Request) int {

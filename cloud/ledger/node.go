@@ -152,13 +152,27 @@ func (l *Ledger) removeNode(n *node, now time.Time) {
 	l.nodeChanged(n, now)
 }
 
-// nodeChanged looks again at everything that the node carries, and at everything that waits for a node.
+// nodeChanged looks again at everything that the node carries, and at everything that waits for a node like it.
 func (l *Ledger) nodeChanged(n *node, now time.Time) {
-	addrs := maps.Clone(l.stuck)
+	addrs := map[netip.Addr]bool{}
 	for addr := range n.book {
 		addrs[addr] = true
 	}
+	l.addStuck(addrs, n, now)
 	l.evaluateAll(addrs, now)
+}
+
+// addStuck adds the waiting addresses that a node may carry now. The others need not be looked at: nothing has changed
+// for them but the counts in their reason.
+func (l *Ledger) addStuck(addrs map[netip.Addr]bool, n *node, now time.Time) {
+	if n.Name == "" {
+		return
+	}
+	for addr := range l.stuck {
+		if a := l.addresses[addr]; !addrs[addr] && place.Ineligible(l.demand(a, now), n.Candidate) == "" {
+			addrs[addr] = true
+		}
+	}
 }
 
 // Report takes in what an agent says. A report about an object that is not there any more says nothing.
@@ -171,10 +185,7 @@ func (l *Ledger) Report(name string, r Report, now time.Time) {
 func (l *Ledger) report(n *node, r Report, now time.Time) {
 	before := n.Agent
 	if n.object.UID == "" || r.UID != n.object.UID {
-		if n.Agent.Present {
-			n.Agent.Present = false
-			l.evaluateAll(maps.Clone(l.stuck), now)
-		}
+		n.Agent.Present = false
 		return
 	}
 	n.Agent.Present, n.Agent.Ready, n.Agent.Message = true, r.Ready, r.Message
@@ -201,7 +212,7 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 	}
 	if before.Present != n.Agent.Present || before.Ready != n.Agent.Ready || before.Overdue.IsZero() != n.Overdue.IsZero() ||
 		!slices.Equal(before.Subnets, n.Subnets) {
-		maps.Copy(again, l.stuck)
+		l.addStuck(again, n, now)
 	}
 	l.evaluateAll(again, now)
 }
@@ -223,6 +234,12 @@ func (l *Ledger) Committed(name string, seq uint64, o Object, now time.Time) {
 		l.reset(n, o, now)
 	}
 	n.object = o
+	for addr := range n.open {
+		if e := n.book[addr]; e.seq > n.written && e.seq <= seq {
+			e.since = now // the agent's time starts when it can know
+			l.timers.set(addr, now.Add(place.AckTimeout))
+		}
+	}
 	n.written = max(n.written, seq)
 	if len(n.commits) == maxCommits {
 		// A dead agent acknowledges nothing: what it owes longest and newest is all that matters.
@@ -300,12 +317,21 @@ func (l *Ledger) Node(name string) NodeView {
 	}
 	for _, e := range n.book {
 		v.Entries = append(v.Entries, EntryView{
-			Addr: e.addr, Interface: e.iface, Uplink: e.uplink, Pool: e.pool, Services: e.services(),
+			Addr: e.addr, Interface: e.iface, Uplink: e.uplink, Pool: e.pool, Services: e.written(),
 			State: e.state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded,
 		})
 	}
 	slices.SortFunc(v.Entries, func(a, b EntryView) int { return a.Addr.Compare(b.Addr) })
 	return v
+}
+
+// written are the Services that the entry names: those that hold the address, else the one that held it last, which
+// is not done with it before the address is free.
+func (e *entry) written() []lb.Ref {
+	if len(e.refs) == 0 && e.last.UID != "" {
+		return []lb.Ref{e.last}
+	}
+	return e.services()
 }
 
 // Forget removes a node whose Node and NodeAddresses are both gone.

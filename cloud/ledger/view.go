@@ -122,7 +122,13 @@ type Stats struct {
 func (l *Ledger) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Pools: l.allocator.Usage(), Unserved: len(l.unserved), Unbound: len(l.stuck), Outside: l.allocator.Outside()}
+	unbound := 0
+	for addr := range l.stuck {
+		if !l.addresses[addr].outcome.Bound {
+			unbound++
+		}
+	}
+	return Stats{Pools: l.allocator.Usage(), Unserved: len(l.unserved), Unbound: unbound, Outside: l.allocator.Outside()}
 }
 
 // Epoch is the term in which this ledger writes.

@@ -29,8 +29,10 @@ type Entry struct {
 	State       State
 	Predecessor string
 	Term        int64
-	// Since the entry is in this state.
+	// Since the entry is in this state: decided, and once it is Written, written.
 	Since time.Time
+	// Written: the agent can know of it.
+	Written bool
 	// Acked: the agent has done what the entry says.
 	Acked bool
 	// Failed says why the agent could not, empty when it did not say so.
@@ -84,6 +86,8 @@ type Outcome struct {
 	Holder string
 	// Bound: the holder has acknowledged.
 	Bound bool
+	// Misplaced: the holder should not have the address, and there is no other node.
+	Misplaced bool
 	// Waiting says what an address that is wanted and not bound waits for, or what is wrong with its holder.
 	Waiting *lb.Refusal
 	// Quarantined: nobody wants the address, and a node that does not answer may still answer for it.
@@ -198,22 +202,36 @@ func (m *move) want() {
 
 // grant finds a holder for an address that has none.
 func (m *move) grant() {
-	for _, e := range m.live {
-		if e.State == Yield && e.Standing != Lost {
-			m.step(OpHold, e.Node, m.predecessorFor(e.Node), "its successor is gone")
-			m.held(e.Node)
-			m.releaseOthers(e.Node)
-			return
-		}
+	const why = "its successor is gone"
+	if m.back(Fine, nil, why) {
+		return
 	}
 	node, refusal := m.Choose("")
 	if refusal != nil {
-		m.outcome.Waiting = refusal
+		if !m.back(Leaving, nil, why) {
+			m.outcome.Waiting = refusal
+		}
 		return
 	}
-	m.releaseOthers(node)
 	m.step(OpHold, node, m.predecessorFor(node), "chosen")
 	m.held(node)
+}
+
+// back returns the address to a node that yields it and still has it bound, when that node's standing is good enough;
+// the holder, when there is one, is given up.
+func (m *move) back(worst Standing, holder *Entry, why string) bool {
+	for _, e := range m.live {
+		if e.State == Yield && e.Standing <= worst {
+			if holder != nil {
+				m.step(OpRelease, holder.Node, "", why)
+			}
+			m.step(OpHold, e.Node, m.predecessorFor(e.Node), why)
+			m.held(e.Node)
+			m.releaseOthers(e.Node)
+			return true
+		}
+	}
+	return false
 }
 
 // predecessorFor names a node that may still have the address bound, so that the successor announces it until
@@ -246,6 +264,8 @@ func (m *move) keep(h Entry) {
 	case h.Acked:
 		m.outcome.Bound = true
 		m.settle(h)
+	case !h.Written:
+		m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAPI, "waiting for the API server to take the decision for node %s", h.Node)
 	case h.Failed != "" || !m.Now.Before(h.Since.Add(AckTimeout)):
 		m.retreat(h)
 	default:
@@ -258,49 +278,51 @@ func (m *move) keep(h Entry) {
 // trouble is better than none, and a lost node that comes back still holds it.
 func (m *move) replace(h Entry) {
 	node, refusal := m.Choose(h.Node)
+	serves := h.Acked && h.Standing == Leaving
+	why := "node " + h.Node + " is " + h.Why
+	if refusal != nil && !serves && m.back(Leaving, &h, why) {
+		return
+	}
 	if refusal != nil {
-		m.outcome.Bound = h.Acked && h.Standing == Leaving
-		if !m.outcome.Bound {
-			m.outcome.Waiting = lb.Refuse(lb.ReasonNoEligibleNode, "node %s is %s; %s", h.Node, h.Why, refusal.Message)
+		m.outcome.Bound, m.outcome.Misplaced = serves, true
+		if serves {
+			m.releaseOthers(h.Node)
+		} else {
+			m.outcome.Waiting = lb.Refuse(lb.ReasonNoEligibleNode, "%s; %s", why, refusal.Message)
 		}
 		return
 	}
-	if h.Standing == Leaving && h.Acked {
-		m.step(OpYield, h.Node, "", "node is "+h.Why)
+	if serves {
+		m.step(OpYield, h.Node, "", why)
 		m.releaseOthers(h.Node, node)
 	} else {
-		m.step(OpRelease, h.Node, "", "node is "+h.Why)
+		m.step(OpRelease, h.Node, "", why)
 	}
-	m.step(OpHold, node, h.Node, fmt.Sprintf("node %s is %s", h.Node, h.Why))
+	m.step(OpHold, node, h.Node, why)
 	m.held(node)
 }
 
 // retreat gives up a holder whose agent does not bind the address: the node that had it before takes it back, or
 // another one is tried.
 func (m *move) retreat(h Entry) {
-	why := "its agent has not acknowledged"
+	why := "node " + h.Node + ": its agent has not acknowledged"
 	if h.Failed != "" {
-		why = "its agent could not bind it: " + h.Failed
+		why = "node " + h.Node + ": its agent could not bind it: " + h.Failed
 	}
-	node := ""
-	for _, e := range m.live {
-		if e.State == Yield && e.Standing != Lost {
-			node = e.Node
-			break
-		}
+	if m.back(Fine, &h, why) {
+		return
 	}
-	if node == "" {
-		other, refusal := m.Choose(h.Node)
-		if refusal != nil {
-			m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAgent, "node %s: %s; %s", h.Node, why, refusal.Message)
-			m.outcome.Again = m.Now.Add(AckTimeout)
-			return
-		}
-		node = other
+	node, refusal := m.Choose(h.Node)
+	switch {
+	case refusal == nil:
+		m.step(OpRelease, h.Node, "", why)
+		m.step(OpHold, node, h.Node, why)
+		m.held(node)
+	case m.back(Leaving, &h, why):
+	default:
+		m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAgent, "%s; %s", why, refusal.Message)
+		m.outcome.Again = m.Now.Add(AckTimeout)
 	}
-	m.step(OpRelease, h.Node, "", why)
-	m.step(OpHold, node, h.Node, "node "+h.Node+": "+why)
-	m.held(node)
 }
 
 // settle ends a move once the successor has the address.

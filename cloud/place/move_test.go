@@ -69,7 +69,7 @@ func TestNext(t *testing.T) {
 		{
 			name:    "a lost node keeps the address while there is no other: it may come back",
 			s:       Situation{Wanted: true, Entries: []Entry{with(held, func(e *Entry) { e.Standing, e.Why = Lost, "silent" })}, Choose: choose("")},
-			outcome: Outcome{Holder: "n1", Waiting: lb.Refuse(lb.ReasonNoEligibleNode, "node n1 is silent; none")},
+			outcome: Outcome{Holder: "n1", Misplaced: true, Waiting: lb.Refuse(lb.ReasonNoEligibleNode, "node n1 is silent; none")},
 		},
 		{
 			name:    "a node that has to go stays bound and silent until its successor has the address",
@@ -80,7 +80,7 @@ func TestNext(t *testing.T) {
 		{
 			name:    "a node that has to go serves on while there is no other",
 			s:       Situation{Wanted: true, Entries: []Entry{with(held, func(e *Entry) { e.Standing = Leaving })}, Choose: choose("")},
-			outcome: Outcome{Holder: "n1", Bound: true},
+			outcome: Outcome{Holder: "n1", Bound: true, Misplaced: true},
 		},
 		{
 			name: "once the successor has it, the predecessor releases",
@@ -103,19 +103,44 @@ func TestNext(t *testing.T) {
 		{
 			name: "a successor that does not answer is given up, and the predecessor holds again",
 			s: Situation{Wanted: true, Choose: choose("n3"), Entries: []Entry{
-				{Node: "n1", State: Yield, Acked: true, Standing: Leaving},
-				{Node: "n2", State: Hold, Since: start.Add(-AckTimeout), Predecessor: "n1"},
+				{Node: "n1", State: Yield, Acked: true},
+				{Node: "n2", State: Hold, Written: true, Since: start.Add(-AckTimeout), Predecessor: "n1"},
 			}},
 			steps:   []string{"release on n2", "hold on n1 after n2"},
 			outcome: Outcome{Holder: "n1", Waiting: waiting("n1"), Again: start.Add(AckTimeout)},
 		},
 		{
-			name: "a holder that cannot bind is given up at once for another",
+			name: "when the predecessor still has to go, another successor is tried, and it stays bound meanwhile",
 			s: Situation{Wanted: true, Choose: choose("n3"), Entries: []Entry{
-				{Node: "n2", State: Hold, Since: start, Failed: "InterfaceFailed"},
+				{Node: "n1", State: Yield, Acked: true, Standing: Leaving},
+				{Node: "n2", State: Hold, Written: true, Since: start.Add(-AckTimeout), Predecessor: "n1"},
 			}},
 			steps:   []string{"release on n2", "hold on n3 after n2"},
 			outcome: Outcome{Holder: "n3", Waiting: waiting("n3"), Again: start.Add(AckTimeout)},
+		},
+		{
+			name: "a holder that cannot bind is given up at once for another",
+			s: Situation{Wanted: true, Choose: choose("n3"), Entries: []Entry{
+				{Node: "n2", State: Hold, Written: true, Since: start, Failed: "InterfaceFailed"},
+			}},
+			steps:   []string{"release on n2", "hold on n3 after n2"},
+			outcome: Outcome{Holder: "n3", Waiting: waiting("n3"), Again: start.Add(AckTimeout)},
+		},
+		{
+			name: "while the API server has not taken the grant, no agent is blamed for it",
+			s: Situation{Wanted: true, Choose: choose("n3"), Entries: []Entry{
+				{Node: "n2", State: Hold, Since: start.Add(-time.Minute)},
+			}},
+			outcome: Outcome{Holder: "n2", Waiting: lb.Refuse(lb.ReasonWaitingForAPI, "waiting for the API server to take the decision for node n2")},
+		},
+		{
+			name: "a successor that is lost gives the address back to the node that yields it",
+			s: Situation{Wanted: true, Choose: choose(""), Entries: []Entry{
+				{Node: "n1", State: Yield, Acked: true, Standing: Leaving},
+				{Node: "n2", State: Hold, Written: true, Standing: Lost, Predecessor: "n1"},
+			}},
+			steps:   []string{"release on n2", "hold on n1 after n2"},
+			outcome: Outcome{Holder: "n1", Waiting: waiting("n1"), Again: start.Add(AckTimeout)},
 		},
 		{
 			name: "a crash between Yield and the successor's grant is undone",
@@ -186,10 +211,12 @@ func TestNextKeepsItsInvariants(t *testing.T) {
 		nodes := []string{"n1", "n2", "n3", "n4"}
 		entries := map[string]Entry{}
 		standing := map[string]Standing{}
+		unwritten := rapid.SampledFrom([]string{"", "n1"}).Draw(t, "unwritten") // a node whose object cannot be written
+		avoid := map[string]bool{}                                              // nodes that were given up and have not answered since
 		s := Situation{Now: start, Wanted: true}
 		s.Choose = func(except string) (string, *lb.Refusal) {
 			for _, n := range nodes {
-				if e, ok := entries[n]; n != except && standing[n] == Fine && (!ok || e.Failed == "") {
+				if n != except && standing[n] == Fine && !avoid[n] {
 					return n, nil
 				}
 			}
@@ -209,7 +236,7 @@ func TestNextKeepsItsInvariants(t *testing.T) {
 			steps, outcome := Next(s)
 			for _, step := range steps {
 				e := entries[step.Node]
-				e.Node, e.Since, e.Acked, e.Failed = step.Node, s.Now, false, ""
+				e.Node, e.Since, e.Acked, e.Failed, e.Written = step.Node, s.Now, false, "", unwritten != step.Node
 				switch step.Op {
 				case OpRemove:
 					require.True(t, entries[step.Node].State == Release && entries[step.Node].Acked || standing[step.Node] == Gone,
@@ -224,6 +251,7 @@ func TestNextKeepsItsInvariants(t *testing.T) {
 				case OpYield:
 					e.State = Yield
 				case OpRelease:
+					avoid[step.Node] = entries[step.Node].State == Hold && !entries[step.Node].Acked
 					e.State = Release
 				}
 				entries[step.Node] = e
@@ -254,7 +282,8 @@ func TestNextKeepsItsInvariants(t *testing.T) {
 			switch rapid.IntRange(0, 5).Draw(t, "what") {
 			case 0, 1:
 				if e, ok := entries[node]; ok {
-					e.Acked = true
+					e.Acked = e.Written
+					avoid[node] = avoid[node] && !e.Acked
 					entries[node] = e
 				}
 			case 2:
@@ -265,7 +294,7 @@ func TestNextKeepsItsInvariants(t *testing.T) {
 				s.Wanted = !s.Wanted
 				s.UnwantedSince = s.Now
 			case 5:
-				if e, ok := entries[node]; ok && e.State == Hold && !e.Acked {
+				if e, ok := entries[node]; ok && e.State == Hold && e.Written && !e.Acked {
 					e.Failed = "InterfaceFailed"
 					entries[node] = e
 				}
@@ -277,8 +306,10 @@ func TestNextKeepsItsInvariants(t *testing.T) {
 		for range 10 {
 			for _, n := range nodes {
 				standing[n] = Fine
+				unwritten = ""
+				avoid[n] = false
 				if e, ok := entries[n]; ok {
-					e.Acked, e.Failed = true, ""
+					e.Written, e.Acked, e.Failed = true, true, ""
 					entries[n] = e
 				}
 			}

@@ -7,6 +7,10 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
+// MaxSharers is how many Services share one address at most. All of them stand in one entry of a NodeAddresses, whose
+// 5,000 entries have to fit into one write.
+const MaxSharers = 100
+
 // partners says whether two Services want to share the address: one key in one namespace, and neither reserves it.
 func partners(x, y *service, addr netip.Addr) bool {
 	return x.key != "" && x.group() == y.group() && !x.reserves(addr) && !y.reserves(addr)
@@ -117,6 +121,10 @@ func (a *Allocator) misfit(s *service, req *lb.Request, r *record) *lb.Refusal {
 // obstacle is the first holder by name with which the Service cannot be on the address: one that is no partner, or one
 // with which it clashes, and then why. Those that are about to leave count only for a newcomer.
 func (r *record) obstacle(s *service, newcomer bool) (*service, *lb.Refusal) {
+	if newcomer && len(r.holders) >= MaxSharers {
+		return r.holders[0].service, lb.Refuse(lb.ReasonSharingConflict, "%s is shared by %d Services, and by no more: use another %s",
+			r.addr, len(r.holders), lb.AnnotationSharingKey)
+	}
 	var obstacle *service
 	for _, l := range r.holders {
 		o := l.service
