@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 )
 
@@ -37,7 +38,8 @@ func (l *leadership) note(ctx context.Context) error {
 }
 
 // release empties the lease as client-go's leader election does with ReleaseOnCancel, provided that this process
-// still holds it.
+// still holds it. Until the process ends, its leader election goes on renewing the lease: an update that meets such
+// a renewal is made again.
 func (l *leadership) release(ctx context.Context) error {
 	l.mu.Lock()
 	holder := l.holder
@@ -46,19 +48,21 @@ func (l *leadership) release(ctx context.Context) error {
 		return nil
 	}
 	leases := l.client.CoordinationV1().Leases(l.namespace)
-	lease, err := leases.Get(ctx, l.name, metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("read lease %s/%s: %w", l.namespace, l.name, err)
-	}
-	if ptr.Deref(lease.Spec.HolderIdentity, "") != holder {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		lease, err := leases.Get(ctx, l.name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("read lease %s/%s: %w", l.namespace, l.name, err)
+		}
+		if ptr.Deref(lease.Spec.HolderIdentity, "") != holder {
+			return nil
+		}
+		now := metav1.NewMicroTime(time.Now())
+		lease.Spec.HolderIdentity = ptr.To("")
+		lease.Spec.LeaseDurationSeconds = ptr.To[int32](1)
+		lease.Spec.RenewTime, lease.Spec.AcquireTime = &now, &now
+		if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
+			return fmt.Errorf("release lease %s/%s: %w", l.namespace, l.name, err)
+		}
 		return nil
-	}
-	now := metav1.NewMicroTime(time.Now())
-	lease.Spec.HolderIdentity = new("")
-	lease.Spec.LeaseDurationSeconds = ptr.To[int32](1)
-	lease.Spec.RenewTime, lease.Spec.AcquireTime = &now, &now
-	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("release lease %s/%s: %w", l.namespace, l.name, err)
-	}
-	return nil
+	})
 }
