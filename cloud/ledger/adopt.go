@@ -268,6 +268,8 @@ func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
 		l.follow(a, name, now)
 	}
 	l.evaluateAll(all, now)
+	// Before the others ask in whatever order: the room that was made is for those who have waited longest.
+	l.serveWaiting(netip.Addr{}, now)
 	for _, s := range l.services {
 		l.wake(s.request.Ref)
 	}
