@@ -12,8 +12,10 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/e2e/cluster"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // TestPools tells what Services notice of a pool that is full, grows and shrinks.
@@ -48,6 +50,65 @@ func TestPools(t *testing.T) {
 		m.content(t, second)
 		m.stays(t, first, addr, holder)
 		m.content(t, first)
+	})
+
+	t.Run("enlarged by less than what is waited for: the oldest are served first", func(t *testing.T) {
+		m.reload(t, pools("name: queue, addresses: [10.90.0.140]"), taken)
+		namespace := m.Namespace(t, "queue")
+		m.published(t, m.create(t, cluster.LoadBalancer(namespace, "served")))
+		var waiting []*corev1.Service
+		for i := range 6 {
+			waiting = append(waiting, m.create(t, cluster.LoadBalancer(namespace, fmt.Sprintf("wait-%d", i))))
+			m.refused(t, waiting[i], lb.ReasonPoolExhausted, "pool queue")
+		}
+		for i, service := range waiting[:3] {
+			m.reload(t, pools(fmt.Sprintf("name: queue, addresses: [10.90.0.140-10.90.0.%d]", 141+i)), taken)
+			assert.Equal(t, netip.AddrFrom4([4]byte{10, 90, 0, byte(141 + i)}), m.published(t, service))
+		}
+	})
+
+	t.Run("closed to a namespace: what is published stays and is reported, and nothing more is given", func(t *testing.T) {
+		m.reload(t, pools("name: closing, addresses: [10.90.0.150-10.90.0.159]"), taken)
+		namespace := m.Namespace(t, "closed")
+		service := m.create(t, cluster.LoadBalancer(namespace, "web"))
+		addr := m.published(t, service)
+		holder := m.heldBy(t, addr, anyNode)
+
+		m.reload(t, pools("name: closing, addresses: [10.90.0.150-10.90.0.159], allowedNamespaces: [others]"), taken)
+		m.degraded(t, service, lb.ReasonNotAllowed, `is kept, but its pool "closing" does not serve namespace "closed" (allowedNamespaces)`)
+		m.refused(t, m.create(t, cluster.LoadBalancer(namespace, "late")), lb.ReasonNoPool, "pool closing does not serve namespace")
+		m.stays(t, service, addr, holder)
+	})
+
+	t.Run("selecting by labels: a namespace and a Service that are labelled are served", func(t *testing.T) {
+		m.reload(t, pools("name: public, addresses: [10.90.0.160-10.90.0.169], namespaceSelector: {matchLabels: {tier: public}}, serviceSelector: {matchLabels: {expose: yes-please}}"), taken)
+		namespace := m.Namespace(t, "labels")
+		service := m.create(t, cluster.LoadBalancer(namespace, "web"))
+		m.refused(t, service, lb.ReasonNoPool, "namespaceSelector")
+		_, err := m.Kube.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, []byte(`{"metadata":{"labels":{"tier":"public"}}}`), metav1.PatchOptions{})
+		require.NoError(t, err)
+		m.refused(t, service, lb.ReasonNoPool, "serviceSelector")
+		m.edit(t, service, func(s *corev1.Service) { metav1.SetMetaDataLabel(&s.ObjectMeta, "expose", "yes-please") })
+		m.serves(t, m.published(t, service))
+	})
+
+	t.Run("put on another interface: its addresses go there and are served", func(t *testing.T) {
+		m.reload(t, pools("name: office, addresses: [10.90.0.170-10.90.0.179]"), taken)
+		namespace := m.Namespace(t, "interface")
+		service := m.create(t, cluster.LoadBalancer(namespace, "web"))
+		addr := m.published(t, service)
+		m.serves(t, addr)
+		m.reload(t, strings.ReplaceAll(pools("name: office, addresses: [10.90.0.170-10.90.0.179]"), "pl0", "pl1"), taken)
+		m.unbound(t, addr)
+		m.Eventually(t, "one node holds it on pl1", func(context.Context) error {
+			holders, err := m.Holders("pl1", addr)
+			if err == nil && len(holders) != 1 {
+				err = fmt.Errorf("%d nodes hold it", len(holders))
+			}
+			return err
+		})
+		m.serves(t, addr)
+		m.content(t, service)
 	})
 
 	t.Run("a free part removed: nobody notices, and it is given to nobody", func(t *testing.T) {
