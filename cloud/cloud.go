@@ -144,7 +144,7 @@ func (c *Cloud) InstancesV2() (cloudprovider.InstancesV2, bool) {
 	if !c.config.InitializeNodes {
 		return nil, false
 	}
-	return &instances{objects: c.room.objects, clock: c.options.Clock}, true
+	return &instances{objects: c.room.objects, synced: c.room.objectsSynced, clock: c.options.Clock}, true
 }
 
 // Instances implements cloudprovider.Interface: superseded by InstancesV2.

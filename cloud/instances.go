@@ -21,7 +21,9 @@ import (
 // would delete the Node.
 type instances struct {
 	objects cache.Indexer
-	clock   clock.PassiveClock
+	// synced: objects are all there.
+	synced func() bool
+	clock  clock.PassiveClock
 }
 
 var _ cloudprovider.InstancesV2 = (*instances)(nil)
@@ -43,6 +45,9 @@ func (i *instances) InstanceMetadata(_ context.Context, node *corev1.Node) (*clo
 		m.ProviderID = ProviderName + "://" + node.Name
 	}
 	provided := node.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr]
+	if !i.synced() {
+		return nil, fmt.Errorf("node %s: what the agents report is not read yet", node.Name)
+	}
 	reported := i.reported(node.Name)
 	if provided == "" && len(reported) == 0 && i.clock.Since(node.CreationTimestamp.Time) < agentGrace {
 		return nil, fmt.Errorf("node %s: waiting for its agent to report the host's addresses", node.Name)

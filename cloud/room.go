@@ -53,6 +53,8 @@ type room struct {
 	slices     cache.Indexer // of EndpointSlices, by Service
 	objects    cache.Indexer // of NodeAddresses
 	synced     []cache.InformerSynced
+	// objectsSynced: all NodeAddresses are there.
+	objectsSynced cache.InformerSynced
 
 	writer      *writer
 	waiting     waiting

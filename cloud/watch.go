@@ -69,7 +69,8 @@ func (r *room) watch(ctx context.Context) {
 	objects := cache.NewSharedIndexInformer(v1alpha1.NewListWatch(r.addresses, nil), &v1alpha1.NodeAddresses{}, 0, cache.Indexers{})
 	add(objects, handler(r.objectChanged))
 	r.objects = objects.GetIndexer()
-	r.synced = append(r.synced, objects.HasSynced)
+	r.objectsSynced = objects.HasSynced
+	r.synced = append(r.synced, r.objectsSynced)
 	go objects.RunWithContext(ctx)
 	go r.resyncLoop(ctx)
 }
