@@ -1,0 +1,315 @@
+package ledger
+
+// This file is about addresses: which node has each, and what is to be done about it next.
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+// avoidFor is how long a node where binding failed is not tried again for the same address.
+const avoidFor = 30 * time.Second
+
+// address is one address that somebody holds, or that is not yet free again.
+type address struct {
+	addr  netip.Addr
+	pool  string
+	iface string
+	// uplink and unguarded are the pool's, kept when the pool is not configured any more.
+	uplink    string
+	unguarded bool
+
+	refs map[string]lb.Ref // the Services that want it, by UID
+	// last is the Service that let go of it last: it counts as the holder until the address is free, also for a
+	// controller that starts meanwhile.
+	last          lb.Ref
+	unwantedSince time.Time
+	quarantined   bool
+
+	entries map[string]*entry // by node
+	avoid   map[string]time.Time
+	outcome place.Outcome
+}
+
+// address returns the record of a leased address, a new one when there is none.
+func (l *Ledger) address(lease lb.Lease) *address {
+	a := l.addresses[lease.Addr]
+	if a == nil {
+		a = &address{
+			addr:    lease.Addr,
+			refs:    map[string]lb.Ref{},
+			entries: map[string]*entry{},
+		}
+		l.addresses[lease.Addr] = a
+		l.setPool(a, lease.Pool)
+	}
+	return a
+}
+
+// setPool takes over what the pool says of its addresses, and reports whether that changes any entry.
+func (l *Ledger) setPool(a *address, name string) bool {
+	before := *a
+	a.pool = name
+	if p := l.pools[name]; p != nil {
+		a.iface, a.uplink, a.unguarded = p.Interface, p.Uplink, !p.Guard
+	}
+	return before.pool != a.pool || before.iface != a.iface || before.uplink != a.uplink || before.unguarded != a.unguarded
+}
+
+// follow has an address follow the pool that contains it now: pools are renamed, split, and change what they say of
+// their addresses.
+func (l *Ledger) follow(a *address, name string, now time.Time) {
+	if !l.setPool(a, name) {
+		return
+	}
+	for node, e := range a.entries {
+		n := l.nodes[node]
+		n.put(e)
+		e.since = now
+		l.dirty(n)
+	}
+}
+
+// bind reports whether an agent has to bind the address.
+func (a *address) bind() bool { return a.iface != config.InterfaceNone }
+
+// evaluate takes the steps that bring the address nearer to where it should be.
+func (l *Ledger) evaluate(a *address, now time.Time) {
+	if l.adopting {
+		return
+	}
+	before := a.outcome
+	if a.bind() || len(a.entries) > 0 {
+		l.step(a, now)
+	} else {
+		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
+	}
+	l.timers.set(a.addr, a.outcome.Again)
+	if len(a.refs) > 0 && (!a.outcome.Bound || a.outcome.Misplaced) {
+		l.stuck[a.addr] = true
+	} else {
+		delete(l.stuck, a.addr)
+	}
+	switch {
+	case a.outcome.Free:
+		l.free(a, now)
+	case a.outcome.Quarantined && !a.quarantined:
+		a.quarantined = true
+		l.allocator.Quarantine(a.addr)
+		l.letGo(a)
+	}
+	if before.Holder != a.outcome.Holder || before.Bound != a.outcome.Bound || !equal(before.Waiting, a.outcome.Waiting) {
+		for _, ref := range a.refs {
+			l.wake(ref)
+		}
+	}
+}
+
+// setOverdue looks at what agents owe, once for each moment.
+func (l *Ledger) setOverdue(now time.Time) {
+	if l.overdueAt.Equal(now) {
+		return
+	}
+	l.overdueAt = now
+	for _, n := range l.nodes {
+		n.setOverdue(now)
+	}
+}
+
+// evaluateAll evaluates several addresses in order: when many of them move at once, each survivor gets its share
+// in the same way every time.
+func (l *Ledger) evaluateAll(addrs map[netip.Addr]bool, now time.Time) {
+	for _, addr := range slices.SortedFunc(maps.Keys(addrs), netip.Addr.Compare) {
+		if a := l.addresses[addr]; a != nil {
+			l.evaluate(a, now)
+		}
+	}
+}
+
+// retryStuck has every address that waits for a node looked at again.
+func (l *Ledger) retryStuck(now time.Time) {
+	for addr := range l.stuck {
+		l.timers.set(addr, now)
+	}
+}
+
+func equal(a, b *lb.Refusal) bool { return a == b || a != nil && b != nil && *a == *b }
+
+func (l *Ledger) step(a *address, now time.Time) {
+	demand := l.demand(a, now)
+	steps, outcome := place.Next(place.Situation{
+		Now:           now,
+		Wanted:        len(a.refs) > 0,
+		UnwantedSince: a.unwantedSince,
+		Entries:       l.situation(a, demand),
+		Choose: func(except string) (string, *lb.Refusal) {
+			l.setOverdue(now)
+			return place.Choose(demand, l.candidates, except)
+		},
+	})
+	if outcome.Holder == "" && outcome.Waiting != nil && outcome.Again.IsZero() {
+		outcome.Again = a.avoidedUntil()
+	}
+	a.outcome = outcome
+	for _, s := range steps {
+		l.apply(a, s, now)
+	}
+}
+
+// avoidedUntil is when the first node that is avoided may be tried again; zero when none is.
+func (a *address) avoidedUntil() (first time.Time) {
+	for _, until := range a.avoid {
+		if first.IsZero() || until.Before(first) {
+			first = until
+		}
+	}
+	return first
+}
+
+// situation lists the entries of an address by node.
+func (l *Ledger) situation(a *address, demand place.Demand) []place.Entry {
+	entries := make([]place.Entry, 0, len(a.entries))
+	for name, e := range a.entries {
+		n := l.nodes[name]
+		standing, why := place.StandingOf(demand, n.Node)
+		entries = append(entries, place.Entry{
+			Node: name, State: e.state, Predecessor: e.predecessor, Term: e.term, Since: e.since,
+			Written: e.seq <= n.written, Acked: n.acknowledged(a.addr, e), Failed: n.failedReason(a.addr, e),
+			Standing: standing, Why: why,
+		})
+	}
+	slices.SortFunc(entries, func(x, y place.Entry) int { return cmp.Compare(x.Node, y.Node) })
+	return entries
+}
+
+func (l *Ledger) apply(a *address, s place.Step, now time.Time) {
+	n := l.nodes[s.Node]
+	e := a.entries[s.Node]
+	switch s.Op {
+	case place.OpRemove:
+		delete(a.entries, s.Node)
+		if n.Addresses == place.MaxAddresses {
+			l.retryStuck(now)
+		}
+		n.remove(a.addr)
+		l.dirty(n)
+		return
+	case place.OpSettle:
+		e.predecessor = ""
+		l.dirty(n)
+		return
+	case place.OpHold:
+		if e == nil {
+			e = &entry{address: a}
+			a.entries[s.Node] = e
+		}
+		e.state, e.predecessor = place.Hold, s.Predecessor
+	case place.OpYield:
+		e.state = place.Yield
+	case place.OpRelease:
+		if e.state == place.Hold && n.failedReason(a.addr, e) != "" {
+			if a.avoid == nil {
+				a.avoid = map[string]time.Time{}
+			}
+			a.avoid[s.Node] = now.Add(avoidFor)
+		}
+		e.state = place.Release
+	}
+	e.term, e.since = l.epoch, now
+	n.put(e)
+	l.dirty(n)
+	l.effects.Moves = append(l.effects.Moves, Move{Addr: a.addr, Services: a.services(), Step: s})
+}
+
+func (a *address) services() []lb.Ref {
+	return slices.SortedFunc(maps.Values(a.refs), func(x, y lb.Ref) int {
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.UID, y.UID))
+	})
+}
+
+// demand gathers what the address asks of a node.
+func (l *Ledger) demand(a *address, now time.Time) place.Demand {
+	d := place.Demand{Addr: a.addr, Pool: a.pool, Bind: a.bind(), Uplink: a.uplink, EvacuateCordoned: l.evacuate, Routed: true}
+	if p := l.pools[a.pool]; p != nil {
+		if p.NodeSelector != nil {
+			d.Selectors = append(d.Selectors, p.NodeSelector)
+		}
+		d.Tolerations = p.Tolerations
+		d.IgnoreExcludeLabel = p.IgnoreExcludeLabel
+	}
+	for _, ref := range a.services() {
+		s := l.services[ref.UID]
+		if s == nil {
+			continue
+		}
+		if s.request.NodeSelector != nil {
+			d.Selectors = append(d.Selectors, s.request.NodeSelector)
+		}
+		if s.request.Local {
+			d.Local = true
+			for _, n := range s.request.EndpointNodes {
+				if d.EndpointNodes == nil {
+					d.EndpointNodes = map[string]bool{}
+				}
+				d.EndpointNodes[n] = true
+			}
+		}
+	}
+	for _, c := range l.candidates {
+		if slices.ContainsFunc(c.Subnets, func(s lb.Subnet) bool { return s.Prefix.Contains(a.addr) }) {
+			d.Routed = false
+			break
+		}
+	}
+	for name, until := range a.avoid {
+		if !now.Before(until) {
+			delete(a.avoid, name)
+			continue
+		}
+		if d.Avoid == nil {
+			d.Avoid = map[string]bool{}
+		}
+		d.Avoid[name] = true
+	}
+	return d
+}
+
+// letGo makes the allocator forget the last holder of an address that nobody wants.
+func (l *Ledger) letGo(a *address) {
+	if a.last.UID == "" {
+		return
+	}
+	l.allocator.Release(a.last.UID, a.addr)
+	l.wake(a.last)
+	if s := l.services[a.last.UID]; s != nil {
+		l.forget(s)
+	}
+	a.last = lb.Ref{}
+	l.touchEntries(a)
+}
+
+// free gives an address back to its pool, and at once to the Service that has waited longest for it.
+func (l *Ledger) free(a *address, now time.Time) {
+	delete(l.addresses, a.addr)
+	l.timers.set(a.addr, time.Time{})
+	l.letGo(a)
+	if a.quarantined {
+		l.allocator.Unquarantine(a.addr)
+	}
+	l.serveWaiting(a.addr, now)
+}
+
+// touchEntries marks the nodes of an address for writing when what is written about it changed, but not what the
+// agent does.
+func (l *Ledger) touchEntries(a *address) {
+	for name := range a.entries {
+		l.dirty(l.nodes[name])
+	}
+}
