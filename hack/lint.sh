@@ -26,7 +26,7 @@ go_code() {
 architectures() {
   local arch
   for arch in amd64 arm64; do
-    GOOS=linux GOARCH=$arch CGO_ENABLED=0 go build ./...
+    GOOS=linux GOARCH=$arch CGO_ENABLED=0 go build -trimpath ./cmd/...
   done
 }
 
