@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
@@ -69,7 +70,7 @@ func TestDualStack(t *testing.T) {
 		}
 	})
 
-	t.Run("both addresses move, and clients that know the old way are served", func(t *testing.T) {
+	t.Run("both addresses move, and clients are told", func(t *testing.T) {
 		service := m.create(t, cluster.DualStack(cluster.LoadBalancer(m.Namespace(t, "move"), "web")))
 		for _, addr := range m.publishedAll(t, service, 2) {
 			holder := m.heldBy(t, addr, anyNode)
@@ -79,8 +80,20 @@ func TestDualStack(t *testing.T) {
 				_, err := m.Kube.CoreV1().Nodes().Patch(t.Context(), holder.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 				require.NoError(t, err)
 			}
+			capture, err := m.Client.Capture()
+			require.NoError(t, err)
 			label(`"true"`)
-			m.heldBy(t, addr, otherThan(holder.Name))
+			successor := m.heldBy(t, addr, otherThan(holder.Name))
+			mac, err := successor.MAC("eth0")
+			require.NoError(t, err)
+			m.Eventually(t, successor.Name+" tells everybody", func(context.Context) error {
+				claims := capture.Claims(addr)
+				if !slices.ContainsFunc(claims, func(claim cluster.Claim) bool { return claim.Gratuitous && slices.Equal(claim.MAC, mac) }) {
+					return fmt.Errorf("captured %v", claims)
+				}
+				return nil
+			})
+			capture.Stop()
 			m.serves(t, addr)
 			label("null")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,11 +79,14 @@ func TestInitializeNodes(t *testing.T) {
 			node, err := c.Kube.CoreV1().Nodes().Get(t.Context(), want.name, metav1.GetOptions{})
 			require.NoError(t, err)
 			assert.Equal(t, "mooring://"+want.name, node.Spec.ProviderID)
-			assert.Equal(t, []corev1.NodeAddress{
-				{Type: corev1.NodeInternalIP, Address: want.ipv4},
-				{Type: corev1.NodeInternalIP, Address: want.ipv6},
-				{Type: corev1.NodeHostName, Address: want.name},
-			}, node.Status.Addresses)
+			// They are written after the taint was taken off.
+			c.Eventually(t, "its addresses are known", func(ctx context.Context) error {
+				return addressed(ctx, c, want.name, []corev1.NodeAddress{
+					{Type: corev1.NodeInternalIP, Address: want.ipv4},
+					{Type: corev1.NodeInternalIP, Address: want.ipv6},
+					{Type: corev1.NodeHostName, Address: want.name},
+				})
+			})
 			c.Eventually(t, "it is Ready", func(ctx context.Context) error { return readyIs(ctx, c, want.name, corev1.ConditionTrue) })
 		})
 	}
@@ -107,7 +111,7 @@ func TestInitializeNodes(t *testing.T) {
 		after, err := c.Kube.CoreV1().Nodes().Get(t.Context(), "n3", metav1.GetOptions{})
 		require.NoError(t, err)
 		assert.Equal(t, before.Spec.ProviderID, after.Spec.ProviderID)
-		assert.Equal(t, before.Status.Addresses, after.Status.Addresses)
+		c.Eventually(t, "its addresses are known", func(ctx context.Context) error { return addressed(ctx, c, "n3", before.Status.Addresses) })
 	})
 
 	t.Run("a node whose machine is gone keeps its Node", func(t *testing.T) {
@@ -138,4 +142,13 @@ func initialized(ctx context.Context, c *cluster.Cluster, name string) error {
 		}
 	}
 	return nil
+}
+
+// addressed is nil when the Node has exactly these addresses.
+func addressed(ctx context.Context, c *cluster.Cluster, name string, want []corev1.NodeAddress) error {
+	node, err := c.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err == nil && !slices.Equal(node.Status.Addresses, want) {
+		err = fmt.Errorf("they are %v", node.Status.Addresses)
+	}
+	return err
 }
