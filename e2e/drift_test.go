@@ -31,22 +31,24 @@ func TestDrift(t *testing.T) {
 		want, taken := m.publishedAll(t, service, 2), m.published(t, neighbour)
 		m.bound(t, service, metav1.ConditionTrue, want[0].String())
 
+		ingress := func(addresses ...netip.Addr) func(*corev1.ServiceStatus) {
+			return func(s *corev1.ServiceStatus) {
+				s.LoadBalancer.Ingress = nil
+				for _, addr := range addresses {
+					s.LoadBalancer.Ingress = append(s.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: addr.String()})
+				}
+			}
+		}
 		for _, edit := range []struct {
 			name   string
 			change func(*corev1.ServiceStatus)
 		}{
-			{"every address removed", func(s *corev1.ServiceStatus) { s.LoadBalancer.Ingress = nil }},
-			{"one address removed", func(s *corev1.ServiceStatus) { s.LoadBalancer.Ingress = s.LoadBalancer.Ingress[1:] }},
-			{"order changed", func(s *corev1.ServiceStatus) { slices.Reverse(s.LoadBalancer.Ingress) }},
-			{"a free address of the pool added", func(s *corev1.ServiceStatus) {
-				s.LoadBalancer.Ingress = append(s.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: "10.90.0.189"})
-			}},
-			{"a foreign address added", func(s *corev1.ServiceStatus) {
-				s.LoadBalancer.Ingress = append(s.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: "203.0.113.9"})
-			}},
-			{"another Service's address put in", func(s *corev1.ServiceStatus) {
-				s.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: taken.String()}}
-			}},
+			{"every address removed", ingress()},
+			{"one address removed", ingress(want[1])},
+			{"order changed", ingress(want[1], want[0])},
+			{"a free address of the pool added", ingress(want[0], want[1], netip.MustParseAddr("10.90.0.189"))},
+			{"a foreign address added", ingress(want[0], want[1], netip.MustParseAddr("203.0.113.9"))},
+			{"another Service's address put in", ingress(taken)},
 			{"the condition removed", func(s *corev1.ServiceStatus) {
 				apimeta.RemoveStatusCondition(&s.Conditions, lb.ConditionBound)
 			}},
