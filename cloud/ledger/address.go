@@ -92,7 +92,7 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
 	}
 	l.timers.set(a.addr, a.outcome.Again)
-	if len(a.refs) > 0 && (!a.outcome.Bound || a.outcome.Misplaced) {
+	if len(a.refs) > 0 && (!a.outcome.Bound || a.outcome.Misplaced != nil) {
 		l.stuck[a.addr] = true
 	} else {
 		delete(l.stuck, a.addr)
@@ -105,7 +105,8 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		l.allocator.Quarantine(a.addr)
 		l.letGo(a)
 	}
-	if before.Holder != a.outcome.Holder || before.Bound != a.outcome.Bound || !equal(before.Waiting, a.outcome.Waiting) {
+	if before.Holder != a.outcome.Holder || before.Bound != a.outcome.Bound ||
+		!equal(before.Waiting, a.outcome.Waiting) || !equal(before.Misplaced, a.outcome.Misplaced) {
 		for _, ref := range a.refs {
 			l.wake(ref)
 		}

@@ -53,6 +53,8 @@ func (l *Ledger) View(uid string) View {
 			if v.Waiting == nil {
 				v.Waiting = a.outcome.Waiting
 			}
+		} else if no := a.outcome.Misplaced; no != nil && v.Refusal == nil {
+			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
 		}
 	}
 	v.Published = len(s.published) == len(s.want) && v.Ready

@@ -86,8 +86,8 @@ type Outcome struct {
 	Holder string
 	// Bound: the holder has acknowledged.
 	Bound bool
-	// Misplaced: the holder should not have the address, and there is no other node.
-	Misplaced bool
+	// Misplaced says why the holder should not have the address, and why there is no other node.
+	Misplaced *lb.Refusal
 	// Waiting says what an address that is wanted and not bound waits for, or what is wrong with its holder.
 	Waiting *lb.Refusal
 	// Quarantined: nobody wants the address, and a node that does not answer may still answer for it.
@@ -284,11 +284,12 @@ func (m *move) replace(h Entry) {
 		return
 	}
 	if refusal != nil {
-		m.outcome.Bound, m.outcome.Misplaced = serves, true
+		m.outcome.Bound = serves
+		m.outcome.Misplaced = lb.Refuse(lb.ReasonNoEligibleNode, "%s; %s", why, refusal.Message)
 		if serves {
 			m.releaseOthers(h.Node)
 		} else {
-			m.outcome.Waiting = lb.Refuse(lb.ReasonNoEligibleNode, "%s; %s", why, refusal.Message)
+			m.outcome.Waiting = m.outcome.Misplaced
 		}
 		return
 	}

@@ -69,7 +69,7 @@ func TestNext(t *testing.T) {
 		{
 			name:    "a lost node keeps the address while there is no other: it may come back",
 			s:       Situation{Wanted: true, Entries: []Entry{with(held, func(e *Entry) { e.Standing, e.Why = Lost, "silent" })}, Choose: choose("")},
-			outcome: Outcome{Holder: "n1", Misplaced: true, Waiting: lb.Refuse(lb.ReasonNoEligibleNode, "node n1 is silent; none")},
+			outcome: Outcome{Holder: "n1", Misplaced: lb.Refuse(lb.ReasonNoEligibleNode, "node n1 is silent; none"), Waiting: lb.Refuse(lb.ReasonNoEligibleNode, "node n1 is silent; none")},
 		},
 		{
 			name:    "a node that has to go stays bound and silent until its successor has the address",
@@ -79,8 +79,8 @@ func TestNext(t *testing.T) {
 		},
 		{
 			name:    "a node that has to go serves on while there is no other",
-			s:       Situation{Wanted: true, Entries: []Entry{with(held, func(e *Entry) { e.Standing = Leaving })}, Choose: choose("")},
-			outcome: Outcome{Holder: "n1", Bound: true, Misplaced: true},
+			s:       Situation{Wanted: true, Entries: []Entry{with(held, func(e *Entry) { e.Standing, e.Why = Leaving, "excluded" })}, Choose: choose("")},
+			outcome: Outcome{Holder: "n1", Bound: true, Misplaced: lb.Refuse(lb.ReasonNoEligibleNode, "node n1 is excluded; none")},
 		},
 		{
 			name: "once the successor has it, the predecessor releases",
