@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/e2e/cluster"
@@ -33,6 +32,7 @@ func TestRequests(t *testing.T) {
 	m := install(t, pools(
 		"name: office, addresses: [10.90.0.30-10.90.0.59]",
 		"name: private, addresses: [10.90.0.60-10.90.0.69], allowedNamespaces: [members]",
+		"name: annex, addresses: [10.90.0.70-10.90.0.79], autoAssign: false",
 	))
 
 	t.Run("a namespace that is not allowed gets nothing, however it asks", func(t *testing.T) {
@@ -155,61 +155,6 @@ func TestRequests(t *testing.T) {
 		answered(t, m.Cluster, atMail, askMail, "n2 ")
 	})
 
-	t.Run("a live Service asks for something else that is free: it moves there and is served all the while", func(t *testing.T) {
-		namespace := m.Namespace(t, "moving")
-		service := cluster.LoadBalancer(namespace, "web")
-		asking[0].ask(service, netip.MustParseAddr("10.90.0.50"))
-		service = m.create(t, service)
-		m.serves(t, m.published(t, service))
-		for i, way := range asking {
-			old, next := netip.AddrFrom4([4]byte{10, 90, 0, byte(50 + i)}), netip.AddrFrom4([4]byte{10, 90, 0, byte(51 + i)})
-			m.edit(t, service, func(s *corev1.Service) {
-				delete(s.Annotations, lb.AnnotationAddresses)
-				s.Spec.ExternalIPs, s.Spec.LoadBalancerIP = nil, ""
-				way.ask(s, next)
-			})
-			m.moves(t, service, old, next)
-		}
-	})
-
-	t.Run("a live Service asks for what it cannot have: it keeps what it has and says so until it asks no more", func(t *testing.T) {
-		namespace := m.Namespace(t, "staying")
-		const taken = "10.90.0.45"
-		m.published(t, m.create(t, annotated(cluster.LoadBalancer(namespace, "holder"), lb.AnnotationAddresses, taken)))
-		service := m.create(t, cluster.LoadBalancer(namespace, "web"))
-		addr := m.published(t, service)
-		node := m.heldBy(t, addr, anyNode)
-		for _, c := range []struct {
-			key, value string
-			reason     lb.Reason
-			words      string
-		}{
-			{lb.AnnotationAddresses, taken, lb.ReasonAddressInUse, "asks for 10.90.0.45, which is held by Service staying/holder"},
-			{lb.AnnotationAddresses, "192.0.2.1", lb.ReasonAddressNotInPool, "asks for 192.0.2.1, which is in no pool"},
-			{lb.AnnotationPool, "private", lb.ReasonNotAllowed, `does not serve namespace "staying"`},
-			{lb.AnnotationAddresses, "10.90.0.300", lb.ReasonInvalidRequest, `annotation mooring.dev/addresses: "10.90.0.300" is not an IP address`},
-		} {
-			m.edit(t, service, func(s *corev1.Service) { annotated(s, c.key, c.value) })
-			m.degraded(t, service, c.reason, c.words)
-			m.stays(t, service, addr, node)
-			m.edit(t, service, func(s *corev1.Service) { delete(s.Annotations, c.key) })
-			m.content(t, service)
-		}
-	})
-
-	t.Run("over a restart of the controller, what does not parse costs a live Service nothing", func(t *testing.T) {
-		service := m.create(t, cluster.LoadBalancer(m.Namespace(t, "invalid-restart"), "web"))
-		addr := m.published(t, service)
-		node := m.heldBy(t, addr, anyNode)
-		m.edit(t, service, func(s *corev1.Service) { annotated(s, lb.AnnotationAddresses, "10.90.0.300") })
-		m.degraded(t, service, lb.ReasonInvalidRequest, "10.90.0.300")
-		require.NoError(t, m.Controllers[0].Restart())
-		fresh := m.create(t, cluster.LoadBalancer(service.Namespace, "fresh"))
-		assert.NotEqual(t, addr, m.published(t, fresh))
-		m.degraded(t, service, lb.ReasonInvalidRequest, "10.90.0.300")
-		m.stays(t, service, addr, node)
-	})
-
 	t.Run("what does not parse is said on the Service", func(t *testing.T) {
 		namespace := m.Namespace(t, "invalid")
 		for i, c := range []struct {
@@ -223,7 +168,7 @@ func TestRequests(t *testing.T) {
 			{func(s *corev1.Service) { annotated(s, lb.AnnotationNodeSelector, "edge in (") }, lb.ReasonInvalidRequest,
 				`annotation mooring.dev/node-selector: "edge in (" is not a label selector`},
 			{func(s *corev1.Service) { annotated(s, lb.AnnotationPool, "offce") }, lb.ReasonPoolNotFound,
-				`annotation mooring.dev/pool names pool "offce", which is not in the cloud-config: name one of office, private`},
+				`annotation mooring.dev/pool names pool "offce", which is not in the cloud-config: name one of annex, office, private`},
 			{func(s *corev1.Service) { annotated(s, lb.AnnotationAddresses, "fd00:90::1") }, lb.ReasonFamilyMismatch,
 				"annotation mooring.dev/addresses asks for fd00:90::1, which is IPv6, but spec.ipFamilies of the Service is IPv4"},
 		} {
@@ -232,33 +177,8 @@ func TestRequests(t *testing.T) {
 			m.refused(t, m.create(t, service), c.reason, c.words)
 		}
 	})
-}
 
-// moves waits until the Service is published at the next address and the old one is on no node. All the while some
-// address is published, and that one answers.
-func (m *moored) moves(t *testing.T, service *corev1.Service, old, next netip.Addr) {
-	t.Helper()
-	published := func(ctx context.Context) netip.Addr {
-		addrs, err := m.Published(ctx, service.Namespace, service.Name)
-		require.NoError(t, err)
-		require.Len(t, addrs, 1, "%s publishes one address at any time", service.Name)
-		return addrs[0]
-	}
-	m.Eventually(t, fmt.Sprintf("%s moves from %s to %s", service.Name, old, next), func(ctx context.Context) error {
-		addr := published(ctx)
-		request, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if _, err := m.Client.Get(request, netip.AddrPortFrom(addr, 80), "/"); err != nil && published(ctx) == addr {
-			t.Fatalf("%s is published and does not answer: %v", addr, err)
-		}
-		if addr != next {
-			return fmt.Errorf("it publishes %s", addr)
-		}
-		return nil
-	})
-	m.heldBy(t, next, anyNode)
-	m.unbound(t, old)
-	m.content(t, service)
+	liveRequests(t, m)
 }
 
 // created is a Service that exists.
