@@ -35,6 +35,33 @@ func liveRequests(t *testing.T, m *moored) {
 		}
 	})
 
+	t.Run("a live Service asks for an address that no agent binds yet: it is served at the old one until the new one answers", func(t *testing.T) {
+		service := m.create(t, cluster.LoadBalancer(m.Namespace(t, "lingering"), "web"))
+		old := m.published(t, service)
+		holder := m.heldBy(t, old, anyNode)
+		// Cordoned, the holder keeps what it has and gets nothing new.
+		cordon := func(value string) {
+			_, err := m.Kube.CoreV1().Nodes().Patch(t.Context(), holder.Name, types.StrategicMergePatchType, []byte(`{"spec":{"unschedulable":`+value+`}}`), metav1.PatchOptions{})
+			require.NoError(t, err)
+		}
+		others := func(do func(*cluster.Process) error) {
+			for _, node := range m.Nodes {
+				if node != holder {
+					require.NoError(t, do(node.Agent))
+				}
+			}
+		}
+		cordon("true")
+		others((*cluster.Process).Pause)
+		next := netip.MustParseAddr("10.90.0.55")
+		m.edit(t, service, func(s *corev1.Service) { asking[0].ask(s, next) })
+		m.bound(t, service, metav1.ConditionFalse, string(lb.ReasonWaitingForAgent))
+		m.stays(t, service, old, holder)
+		others((*cluster.Process).Resume)
+		m.moves(t, service, old, next)
+		cordon("false")
+	})
+
 	t.Run("a live Service asks for what it cannot have: it keeps what it has and says so until it asks no more", func(t *testing.T) {
 		namespace := m.Namespace(t, "staying")
 		const taken = "10.90.0.45"

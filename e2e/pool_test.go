@@ -165,7 +165,7 @@ func pools(keys ...string) string {
 func (m *moored) publishedSoon(t *testing.T, service *corev1.Service) netip.Addr {
 	t.Helper()
 	var addr netip.Addr
-	require.NoError(t, cluster.AwaitFor(t.Context(), 10*time.Second, service.Name+" is served as soon as there is room", func(ctx context.Context) error {
+	require.NoError(t, cluster.AwaitFor(t.Context(), 15*time.Second, service.Name+" is served as soon as there is room", func(ctx context.Context) error {
 		addresses, err := m.Published(ctx, service.Namespace, service.Name)
 		if err == nil && len(addresses) == 0 {
 			err = errors.New("its status holds none")
