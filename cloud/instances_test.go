@@ -27,7 +27,9 @@ func TestInstanceMetadata(t *testing.T) {
 		return n
 	}
 	hostname := corev1.NodeAddress{Type: corev1.NodeHostName, Address: "host-1"}
-	internal := func(ip string) corev1.NodeAddress { return corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip} }
+	internal := func(ip string) corev1.NodeAddress {
+		return corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip}
+	}
 
 	clock := testclock.NewFakePassiveClock(born.Add(time.Second))
 	synced := false

@@ -57,7 +57,7 @@ func (l *leadership) release(ctx context.Context) error {
 			return nil
 		}
 		now := metav1.NewMicroTime(time.Now())
-		lease.Spec.HolderIdentity = ptr.To("")
+		lease.Spec.HolderIdentity = new("")
 		lease.Spec.LeaseDurationSeconds = ptr.To[int32](1)
 		lease.Spec.RenewTime, lease.Spec.AcquireTime = &now, &now
 		if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {

@@ -30,7 +30,7 @@ func TestLeaseRelease(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			client := fake.NewClientset(&coordinationv1.Lease{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "leader"},
-				Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("me"), LeaseDurationSeconds: ptr.To[int32](5)},
+				Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("me"), LeaseDurationSeconds: ptr.To[int32](5)},
 			})
 			leases := client.CoordinationV1().Leases("kube-system")
 			l := &leadership{client: client, namespace: "kube-system", name: "leader"}
