@@ -121,11 +121,25 @@ func TestLeader(t *testing.T) {
 		unmoved(t)
 	})
 
-	t.Run("the API server is killed and comes back", func(t *testing.T) {
+	// Kubernetes' own controllers go with it: the outage is longer than this cluster's short grace period, after which
+	// they would take whichever kubelet is the last to come back for dead.
+	t.Run("the control plane is killed and comes back", func(t *testing.T) {
+		require.NoError(t, m.ControllerManager.Kill())
 		require.NoError(t, m.APIServer.Kill())
 		m.Throughout(t, settle, "every connection succeeds", func(ctx context.Context) error { return m.answersAtOnce(ctx, watched...) })
+		back := time.Now()
 		require.NoError(t, m.APIServer.Start())
 		require.NoError(t, m.AwaitAPIServer(t.Context()))
+		for _, node := range m.Nodes {
+			m.Eventually(t, "the kubelet of "+node.Name+" says that it lives", func(ctx context.Context) error {
+				life, err := m.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node.Name, metav1.GetOptions{})
+				if err == nil && (life.Spec.RenewTime == nil || life.Spec.RenewTime.Time.Before(back)) {
+					err = errors.New("not yet")
+				}
+				return err
+			})
+		}
+		require.NoError(t, m.ControllerManager.Start())
 		works(t)
 		unmoved(t)
 	})
