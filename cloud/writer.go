@@ -19,12 +19,13 @@ import (
 
 // writer keeps one NodeAddresses for each Node and writes the ledger's decisions into it. One write carries all
 // that was decided since the last (group commit): the queue runs one sync for a node at a time, and what is decided
-// meanwhile waits for the next.
+// meanwhile, or during the pause after a write (pace), waits for the next.
 type writer struct {
 	room *room
 	mu   sync.Mutex
 	// last is what each object was when we wrote or adopted it.
 	last map[string]ledger.Object
+	pace pace
 }
 
 func (w *writer) remember(name string, o ledger.Object) {
@@ -59,6 +60,11 @@ func (r *room) object(name string) *v1alpha1.NodeAddresses {
 
 // sync brings one node's object nearer to what the ledger says.
 func (w *writer) sync(ctx context.Context, name string) error {
+	// Before anything else: to look at a full node is work, too.
+	if wait := w.pace.wait(name, w.room.options.Clock.Now()); wait > 0 {
+		w.room.nodeQueue.AddAfter(name, wait)
+		return nil
+	}
 	o, err := w.look(ctx, name)
 	if err != nil {
 		return err
@@ -67,6 +73,7 @@ func (w *writer) sync(ctx context.Context, name string) error {
 	switch {
 	case o == nil && v.Name == "":
 		w.room.ledger().Forget(name)
+		w.pace.forget(name)
 		return nil
 	case o == nil:
 		return w.create(ctx, v)
@@ -167,7 +174,10 @@ func (w *writer) write(ctx context.Context, name string, v ledger.NodeView) erro
 	if err != nil {
 		return fmt.Errorf("encode nodeaddresses %s: %w", name, err)
 	}
+	start := w.room.options.Clock.Now()
 	o, err := w.room.addresses.Patch(ctx, name, types.JSONPatchType, patch, metav1.PatchOptions{})
+	now := w.room.options.Clock.Now()
+	w.pace.wrote(name, now, now.Sub(start))
 	w.room.metrics.wrote("nodeaddresses", err)
 	switch {
 	case apierrors.IsInvalid(err), apierrors.IsConflict(err), apierrors.IsNotFound(err):
