@@ -5,7 +5,8 @@
 # BENCH=1, print such lines too. hack/bench-compare.tsv says what each figure is compared to. The lines as they came are
 # in _output/bench.txt, for benchstat.
 #
-# RUN=<regexp> runs only the benchmarks whose names match; SKIP_E2E=1 leaves the e2e benchmarks out.
+# RUN=<regexp> runs only the benchmarks whose names match; SKIP_E2E=1 leaves the e2e benchmarks out. PROFILE=<directory>
+# has the e2e benchmarks write CPU profiles of the controller and of the API server into it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p _output
