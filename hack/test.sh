@@ -45,9 +45,10 @@ unit() {
   go_test _output/test-unit.log -timeout 10m "${run[@]}" $packages
 }
 
-# The e2e tests run real programs that the test cache knows nothing of, hence -count=1.
+# The e2e tests run real programs that the test cache knows nothing of, hence -count=1. One package, because go test
+# shows the output of several only when each has ended.
 e2e() {
-  go_test _output/test-e2e.log -count=1 -timeout 60m "${run[@]}" ./e2e/...
+  go_test _output/test-e2e.log -count=1 -timeout 60m "${run[@]}" ./e2e
 }
 
 if [[ -x hack/debian-packages.sh ]]; then
