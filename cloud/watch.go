@@ -1,9 +1,11 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,11 +30,11 @@ const indexByService = "service"
 func (r *room) informers() {
 	f := r.options.Informers
 	services, nodes, namespaces := f.Core().V1().Services(), f.Core().V1().Nodes(), f.Core().V1().Namespaces()
-	slices := f.Discovery().V1().EndpointSlices()
+	endpoints := f.Discovery().V1().EndpointSlices()
 	r.services, r.nodes, r.namespaces = services.Lister(), nodes.Lister(), namespaces.Lister()
-	r.slices = slices.Informer().GetIndexer()
+	r.slices = endpoints.Informer().GetIndexer()
 	r.synced = []cache.InformerSynced{
-		services.Informer().HasSynced, nodes.Informer().HasSynced, namespaces.Informer().HasSynced, slices.Informer().HasSynced,
+		services.Informer().HasSynced, nodes.Informer().HasSynced, namespaces.Informer().HasSynced, endpoints.Informer().HasSynced,
 	}
 }
 
@@ -57,14 +59,14 @@ func (r *room) watch(ctx context.Context) {
 			}
 		},
 	})
-	slices := f.Discovery().V1().EndpointSlices().Informer()
-	if err := slices.AddIndexers(cache.Indexers{indexByService: func(o any) ([]string, error) {
+	endpoints := f.Discovery().V1().EndpointSlices().Informer()
+	if err := endpoints.AddIndexers(cache.Indexers{indexByService: func(o any) ([]string, error) {
 		s := o.(*discoveryv1.EndpointSlice)
 		return []string{s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]}, nil
 	}}); err != nil {
 		logger.Error(err, "Endpoints cannot be found by Service")
 	}
-	add(slices, handler(r.endpointsChanged))
+	add(endpoints, handler(r.endpointsChanged))
 
 	objects := cache.NewSharedIndexInformer(v1alpha1.NewListWatch(r.addresses, nil), &v1alpha1.NodeAddresses{}, 0, cache.Indexers{})
 	add(objects, handler(r.objectChanged))
@@ -133,9 +135,20 @@ func (r *room) objectChanged(_, o *v1alpha1.NodeAddresses) {
 	}
 }
 
-// catchUp looks for what changed between adoption's reads and the watches.
+// catchUp looks for what changed between adoption's reads and the watches. Services ask in the order of their age, so
+// that what came free while no controller ran goes to those who have waited longest.
 func (r *room) catchUp() {
 	now := r.options.Clock.Now()
+	services, _ := r.services.List(labels.Everything()) // an informer's cache has no error to give
+	slices.SortFunc(services, func(a, b *corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	for _, svc := range services {
+		if ours(svc) {
+			r.want(svc)
+		}
+	}
 	for _, name := range r.ledger().NodeNames() {
 		if _, err := r.nodes.Get(name); apierrors.IsNotFound(err) {
 			r.ledger().RemoveNode(name, now)

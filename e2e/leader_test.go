@@ -168,6 +168,8 @@ func TestLeader(t *testing.T) {
 			}
 			return nil
 		})
+		assert.Contains(t, both[0].Tail(1<<20)+both[1].Tail(1<<20), "another controller leads",
+			"the one that meets a newer epoch ends, and starts again in a newer one")
 		require.NoError(t, both[1].Kill())
 		m.consistent(t, namespace, split)
 		unmovedSoFar := m.entries(t)

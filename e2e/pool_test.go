@@ -65,6 +65,11 @@ func TestPools(t *testing.T) {
 			m.reload(t, pools(fmt.Sprintf("name: queue, addresses: [10.90.0.140-10.90.0.%d]", 141+i)), taken)
 			assert.Equal(t, netip.AddrFrom4([4]byte{10, 90, 0, byte(141 + i)}), m.published(t, service))
 		}
+		// Also when the room was made while nobody looked.
+		require.NoError(t, m.Controllers[0].Stop())
+		require.NoError(t, m.Configure(pools("name: queue, addresses: [10.90.0.140-10.90.0.144]")))
+		require.NoError(t, m.Controllers[0].Start())
+		assert.Equal(t, netip.MustParseAddr("10.90.0.144"), m.published(t, waiting[3]))
 	})
 
 	t.Run("closed to a namespace: what is published stays and is reported, and nothing more is given", func(t *testing.T) {
