@@ -6,7 +6,7 @@ import (
 )
 
 // maxPause bounds how long a decision waits for others to be written with it.
-const maxPause = 250 * time.Millisecond
+const maxPause = 500 * time.Millisecond
 
 // pace keeps the writes of one object apart, so that what is decided meanwhile goes out in one of them. A write
 // costs the API server, and everybody who watches, work in proportion to the size of the object: while a thousand
@@ -24,16 +24,16 @@ func (p *pace) wait(name string, now time.Time) time.Duration {
 	return max(0, p.next[name].Sub(now))
 }
 
-// wrote says that the object was written and how long that took. The pause is four times as long: together with the
+// wrote says that the object was written and how long that took. The pause is eight times as long: together with the
 // agent's answer, which costs the same, an object that changes without end keeps the API server busy for less than
-// half of the time.
+// a quarter of the time.
 func (p *pace) wrote(name string, now time.Time, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.next == nil {
 		p.next = map[string]time.Time{}
 	}
-	p.next[name] = now.Add(min(4*took, maxPause))
+	p.next[name] = now.Add(min(8*took, maxPause))
 }
 
 // forget an object that is gone.

@@ -16,9 +16,9 @@ func TestPace(t *testing.T) {
 		took, later time.Duration
 		wait        time.Duration
 	}{
-		{"a cheap write", 5 * time.Millisecond, 0, 20 * time.Millisecond},
-		{"part of the pause is over", 5 * time.Millisecond, 15 * time.Millisecond, 5 * time.Millisecond},
-		{"the pause is over", 5 * time.Millisecond, 20 * time.Millisecond, 0},
+		{"a cheap write", 5 * time.Millisecond, 0, 40 * time.Millisecond},
+		{"part of the pause is over", 5 * time.Millisecond, 30 * time.Millisecond, 10 * time.Millisecond},
+		{"the pause is over", 5 * time.Millisecond, 40 * time.Millisecond, 0},
 		{"the object rested", 5 * time.Millisecond, time.Hour, 0},
 		{"an expensive write", 10 * time.Second, 0, maxPause},
 	} {

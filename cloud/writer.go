@@ -170,6 +170,7 @@ func (w *writer) write(ctx context.Context, name string, v ledger.NodeView) erro
 		{"op": "test", "path": "/metadata/uid", "value": last.UID},
 		{"op": "test", "path": "/metadata/generation", "value": last.Generation},
 		{"op": "add", "path": "/spec", "value": v1alpha1.NodeAddressesSpec{Addresses: addressesOf(v.Entries)}},
+		{"op": "add", "path": "/metadata/managedFields", "value": noManagedFields},
 	})
 	if err != nil {
 		return fmt.Errorf("encode nodeaddresses %s: %w", name, err)
@@ -188,6 +189,11 @@ func (w *writer) write(ctx context.Context, name string, v ledger.NodeView) erro
 	w.committed(name, v.Seq, o)
 	return nil
 }
+
+// noManagedFields clears the record of who owns which field ("Clearing managedFields" in Kubernetes' documentation of
+// server-side apply), and an object without one gets none by updates. Nobody applies a NodeAddresses, and keeping
+// the record cost the API server a fifth of its work for 1,000 Services at once.
+var noManagedFields = []struct{}{{}}
 
 func (w *writer) committed(name string, seq uint64, o *v1alpha1.NodeAddresses) {
 	w.remember(name, objectOf(o))
