@@ -77,16 +77,7 @@ func benchmark(t *testing.T) *bench {
 	var err error
 	m.kube, err = kubernetes.NewForConfig(config)
 	require.NoError(t, err)
-	// A node that has just been started is tainted for some seconds.
-	for _, node := range m.Nodes {
-		m.Eventually(t, node.Name+" has no taints", func(ctx context.Context) error {
-			object, err := m.kube.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
-			if err == nil && len(object.Spec.Taints) > 0 {
-				err = fmt.Errorf("they are %v", object.Spec.Taints)
-			}
-			return err
-		})
-	}
+	m.untainted(t)
 	return m
 }
 
