@@ -156,6 +156,9 @@ const (
 	ReasonWaitingForAgent Reason = "WaitingForAgent"
 	// ReasonWaitingForAPI says that the decision could not be written to the API server yet.
 	ReasonWaitingForAPI Reason = "WaitingForAPI"
+	// ReasonWaitingForPurchase says that an address is being bought, for this Service or for another one with its
+	// sharing key.
+	ReasonWaitingForPurchase Reason = "WaitingForPurchase"
 	// ReasonReleasing says that an address is on its way back to its pool.
 	ReasonReleasing Reason = "Releasing"
 )
@@ -164,9 +167,12 @@ const (
 type Usage struct {
 	Pool   string
 	Family Family
-	// Size is the number of addresses, saturated at the largest uint64.
+	// Size is the number of addresses, saturated at the largest uint64. Of a pool that buys its addresses it is how many
+	// it may buy, both families together; the largest uint64 when there is no limit.
 	Size uint64
 	Used uint64
+	// Ordered addresses are to be bought for Services that have none yet.
+	Ordered uint64
 	// Quarantined addresses are held by nobody and given to nobody.
 	Quarantined uint64
 }
