@@ -25,8 +25,10 @@ type ask struct {
 // addresses of that family are left; that there are any means that a move was cut short.
 //
 // A free choice joins the address that the Service's sharing key has already, else takes the next address of the first
-// pool that has one. Families are chosen independently of each other. With RequireDualStack it is both or none; with
-// PreferDualStack one is enough, and the other is only reported when it is exhausted or cannot be shared.
+// pool that has one. When that is a pool whose addresses are bought, it takes an order; unless another Service with the
+// key has one for the family, and this Service waits for that. Families are chosen independently of each other. With
+// RequireDualStack it is both or none, orders too; with PreferDualStack one is enough, and the other is not reported
+// when no pool has addresses of it.
 //
 // What is refused leaves the Service with all that it holds. What it holds stays too when only its pool changed: when
 // that is gone, lost the address, or serves this Service no longer, Refusal says so. When Services with
@@ -37,15 +39,15 @@ type ask struct {
 // A Service whose families are SingleStack leaves the address of the other family.
 func (a *Allocator) Assign(req lb.Request) Result {
 	s := a.know(&req)
-	want, refusal := a.decide(s, &req)
-	leases := make([]lb.Lease, 0, len(want))
+	p := a.plan(s, &req)
+	leases := make([]lb.Lease, 0, len(p.want))
 	for _, l := range s.leases {
 		l.leaving = true
 	}
-	for _, addr := range want {
+	for _, addr := range p.want {
 		r := a.records[addr]
 		if r.leaseOf(s) == nil {
-			r = a.hold(s, addr)
+			r = a.hold(s, addr, "")
 		}
 		r.leaseOf(s).leaving = false
 		leases = append(leases, r.lease())
@@ -56,14 +58,21 @@ func (a *Allocator) Assign(req lb.Request) Result {
 			leave = append(leave, l.record.lease())
 		}
 	}
+	var orders []Order
+	for _, from := range p.orders {
+		if s.order(from.family) == nil {
+			a.takeOrder(s, from)
+		}
+		orders = append(orders, s.order(from.family).order())
+	}
 	a.forget(s)
-	return Result{Want: leases, Leave: leave, Refusal: refusal}
+	return Result{Want: leases, Leave: leave, Orders: orders, Refusal: p.refusal}
 }
 
 // Allowed names the pool that contains the address, and refuses when there is none or when it does not serve the
 // Service, whoever holds the address.
 func (a *Allocator) Allowed(req lb.Request, addr netip.Addr) (pool string, refusal *lb.Refusal) {
-	space := a.spaceOf(addr)
+	space := a.home(addr)
 	if space == nil {
 		return "", lb.Refuse(lb.ReasonAddressNotInPool, "%s is in no pool of the cloud-config", addr)
 	}
@@ -73,43 +82,82 @@ func (a *Allocator) Allowed(req lb.Request, addr netip.Addr) (pool string, refus
 	return space.pool.Name, nil
 }
 
-// decide takes nothing: it only says what the Service shall have, in the order of its families.
-func (a *Allocator) decide(s *service, req *lb.Request) ([]netip.Addr, *lb.Refusal) {
+// plan is what a Service shall have, in the order of its families.
+type plan struct {
+	want []netip.Addr
+	// orders are taken from these spaces.
+	orders  []*space
+	refusal *lb.Refusal
+}
+
+// plan decides, and gives up the Service's orders that are not wanted any more. An order that stands keeps its place
+// before one that is new. When one does not last, what is decided must not depend on it: asked again, it would be
+// forgotten.
+func (a *Allocator) plan(s *service, req *lb.Request) plan {
+	standing := a.standing(s, req)
+	for {
+		for _, o := range slices.Clone(s.orders) {
+			if !slices.Contains(standing, o.space) {
+				a.dropOrder(s, o.space.family)
+			}
+		}
+		p := a.decide(s, req)
+		lasting := slices.DeleteFunc(slices.Clone(standing), func(from *space) bool { return !slices.Contains(p.orders, from) })
+		if len(lasting) == len(standing) {
+			return p
+		}
+		standing = lasting
+	}
+}
+
+// decide takes nothing: it only says what the Service shall have. The orders that the Service has stand.
+func (a *Allocator) decide(s *service, req *lb.Request) plan {
 	families := wantedFamilies(req)
 	if len(families) == 0 {
-		return s.kept(nil), lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family")
+		return plan{want: s.kept(nil), refusal: lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family")}
 	}
 	asked := a.asked(s, req)
 	flaw, refusal := a.checkAsk(s, req, asked, families)
 	if refusal != nil {
-		return s.kept(families), refusal
+		return plan{want: s.kept(families), refusal: refusal}
 	}
-	var want []netip.Addr
+	var p plan
+	var pending []*space // new orders
 	var missing *lb.Refusal
 	for _, f := range families {
 		addrs := slices.Collect(ofFamily(asked.addrs, f))
 		if len(addrs) == 0 {
-			var refusal *lb.Refusal
-			var done bool
-			addrs, refusal, done = a.choose(s, req, f)
+			c := a.choose(s, req, f, pending)
 			switch {
-			case !done && req.FamilyPolicy == lb.RequireDualStack:
-				return s.kept(families), refusal
-			case len(addrs) == 0:
-				missing = first(missing, refusal)
+			case c.refused && req.FamilyPolicy == lb.RequireDualStack:
+				return plan{want: s.kept(families), refusal: c.refusal}
+			case len(c.addrs) == 0 && c.from == nil:
+				missing = first(missing, c.refusal)
 			default:
-				flaw = first(flaw, refusal)
+				flaw = first(flaw, c.refusal)
+			}
+			addrs = c.addrs
+			if c.from != nil {
+				p.orders = append(p.orders, c.from)
+				if s.order(f) == nil {
+					pending = append(pending, c.from)
+				}
 			}
 		}
-		want = append(want, addrs...)
+		p.want = append(p.want, addrs...)
 	}
-	if len(want) == 0 {
-		return s.kept(families), missing
+	if len(p.want) == 0 {
+		p.want = s.kept(families)
+		if len(p.orders) == 0 {
+			p.refusal = missing
+			return p
+		}
 	}
-	if missing != nil && (missing.Reason == lb.ReasonPoolExhausted || missing.Reason == lb.ReasonSharingConflict) {
+	if missing != nil && missing.Reason != lb.ReasonNoPool && missing.Reason != lb.ReasonFamilyUnavailable {
 		flaw = first(flaw, missing)
 	}
-	return want, flaw
+	p.refusal = flaw
+	return p
 }
 
 func first(x, y *lb.Refusal) *lb.Refusal {
@@ -175,7 +223,7 @@ func (a *Allocator) asked(s *service, req *lb.Request) ask {
 	}
 	var external []netip.Addr
 	for _, addr := range unique(req.ExternalIPs) {
-		if a.spaceOf(addr) != nil || a.records[addr].leaseOf(s) != nil {
+		if a.home(addr) != nil || a.records[addr].leaseOf(s) != nil {
 			external = append(external, addr)
 		}
 	}
@@ -231,7 +279,7 @@ func (a *Allocator) checkAsk(s *service, req *lb.Request, asked ask, families []
 
 // checkNew refuses an address asked for that the Service does not hold and may not have.
 func (a *Allocator) checkNew(s *service, req *lb.Request, field string, addr netip.Addr) *lb.Refusal {
-	space := a.spaceOf(addr)
+	space := a.home(addr)
 	if space == nil {
 		return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, which is in no pool: ask for an address of pool %s", field, addr, a.listPools())
 	}
@@ -242,11 +290,14 @@ func (a *Allocator) checkNew(s *service, req *lb.Request, field string, addr net
 		return lb.Refuse(lb.ReasonNotAllowed, "%s asks for %s of pool %q, which %s: ask for another address", field, addr, space.pool.Name, space.pool.explain(d, req))
 	}
 	r := a.records[addr]
-	if r == nil {
-		return nil
+	if r != nil && r.withheld != nil {
+		return lb.Refuse(r.withheld.Reason, "%s asks for %s, which is not given out: %s", field, addr, r.withheld.Message)
 	}
-	if r.quarantined {
+	if r != nil && r.quarantined {
 		return quarantined(field, addr)
+	}
+	if r == nil || len(r.holders) == 0 {
+		return space.pool.shut()
 	}
 	o, refusal := r.obstacle(s, true)
 	if o != nil && refusal == nil {
@@ -267,17 +318,33 @@ func (a *Allocator) checkPool(req *lb.Request, field string, addr netip.Addr, po
 		field, addr, pool, lb.AnnotationPool, req.Pool)
 }
 
-// choose finds the addresses of one family that was not asked for by address. When it is not done, they are what is
-// held although something else is asked for, or nothing.
-func (a *Allocator) choose(s *service, req *lb.Request, f lb.Family) (addrs []netip.Addr, refusal *lb.Refusal, done bool) {
+// choice is what was found for one family that was not asked for by address.
+type choice struct {
+	// addrs are chosen, or with an order or a refusal what is held although something else is asked for, if anything.
+	addrs []netip.Addr
+	// from is the space to order from; nil for no order.
+	from    *space
+	refusal *lb.Refusal
+	// refused: the refusal is not of what the Service goes on with, but of what it asks for.
+	refused bool
+}
+
+// choose finds the addresses of one family, or what to order them from. Other families have pending orders.
+func (a *Allocator) choose(s *service, req *lb.Request, f lb.Family, pending []*space) choice {
 	if l := a.stay(s, req, f); l != nil {
-		return []netip.Addr{l.record.addr}, a.flaw(l, req), true
-	}
-	addr, refusal := a.pick(s, req, f)
-	if refusal == nil {
-		return []netip.Addr{addr}, nil, true
+		return choice{addrs: []netip.Addr{l.record.addr}, refusal: a.flaw(l, req)}
 	}
 	kept := s.current(f)
+	if o := s.order(f); o != nil {
+		return choice{addrs: kept, from: o.space, refusal: o.space.pool.shut()}
+	}
+	addr, from, refusal := a.pick(s, req, f, pending)
+	switch {
+	case from != nil:
+		return choice{addrs: kept, from: from}
+	case refusal == nil:
+		return choice{addrs: []netip.Addr{addr}}
+	}
 	for _, addr := range kept {
 		if rival := a.records[addr].leaseOf(s).rival(); rival != nil {
 			refusal = lb.Refuse(lb.ReasonSharingConflict, "%s belongs to the older Service %s, which does not share it with this Service, and there is no other: %s",
@@ -285,7 +352,7 @@ func (a *Allocator) choose(s *service, req *lb.Request, f lb.Family) (addrs []ne
 			break
 		}
 	}
-	return kept, refusal, false
+	return choice{addrs: kept, refusal: refusal, refused: true}
 }
 
 // stay is the lease of a family that the Service goes on with, nil when it holds none that is compatible with what it
@@ -311,32 +378,49 @@ func (a *Allocator) stay(s *service, req *lb.Request, f lb.Family) *lease {
 	return best
 }
 
-// pick makes a free choice for one family.
-func (a *Allocator) pick(s *service, req *lb.Request, f lb.Family) (netip.Addr, *lb.Refusal) {
+// pick makes a free choice for one family: an address, a space to order from, or a refusal.
+func (a *Allocator) pick(s *service, req *lb.Request, f lb.Family, pending []*space) (addr netip.Addr, from *space, refusal *lb.Refusal) {
 	pools := a.pools
 	var named *pool
 	if req.Pool != "" {
 		if named = a.named[req.Pool]; named == nil {
-			return netip.Addr{}, a.poolNotFound(req.Pool)
+			return addr, nil, a.poolNotFound(req.Pool)
 		}
 		if d := named.admits(req); d != admitted {
-			return netip.Addr{}, lb.Refuse(lb.ReasonNotAllowed, "annotation %s names pool %q, which %s: name another pool", lb.AnnotationPool, req.Pool, named.explain(d, req))
+			return addr, nil, lb.Refuse(lb.ReasonNotAllowed, "annotation %s names pool %q, which %s: name another pool", lb.AnnotationPool, req.Pool, named.explain(d, req))
 		}
 		pools = []*pool{named}
 	}
 	if s.key != "" {
 		if addr, refusal := a.join(s, req, named, f); addr.IsValid() || refusal != nil {
-			return addr, refusal
+			return addr, nil, refusal
 		}
 	}
 	for _, p := range pools {
-		if p.offers(req) && p.space(f) != nil {
-			if addr, ok := p.space(f).peek(a.records); ok {
-				return addr, nil
+		if !p.offers(req) {
+			continue
+		}
+		from := p.space(f)
+		switch {
+		case from == nil:
+		case !from.bought:
+			if next, ok := from.peek(a.records); ok {
+				if refusal := p.shut(); refusal != nil {
+					return addr, nil, refusal
+				}
+				return next, nil, nil
 			}
+		case from.buys && p.room(pending):
+			if refusal := first(a.awaits(s, req, named, f), p.shut()); refusal != nil {
+				return addr, nil, refusal
+			}
+			return addr, from, nil
 		}
 	}
-	return netip.Addr{}, a.unavailable(req, pools, f)
+	if refusal := a.awaits(s, req, named, f); refusal != nil {
+		return addr, nil, refusal
+	}
+	return addr, nil, a.unavailable(req, pools, f, pending)
 }
 
 // flaw is what is wrong with an address that the Service holds and keeps.

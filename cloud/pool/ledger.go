@@ -9,21 +9,26 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
-// record is what is known of one touched address. It is in exactly one of four states: held, else quarantined, else
-// freed (queued), else about to be removed.
+// record is what is known of one touched address. It is in exactly one of four states: held, else barred (quarantined or
+// withheld), else freed (queued), else about to be removed.
 type record struct {
 	addr netip.Addr
-	// space that contains the address, nil when no pool does.
+	// space that contains the address, or that it was bought in and is held in; nil when there is none.
 	space *space
 	// pool is the name of the space's pool, without a space the last one known.
 	pool        string
 	holders     []*lease
 	quarantined bool
+	// withheld is why the address is not given out; nil when it is.
+	withheld *lb.Refusal
 
 	queued     bool
 	freedAt    uint64
 	prev, next *record
 }
+
+// barred: nobody gets the address.
+func (r *record) barred() bool { return r.quarantined || r.withheld != nil }
 
 func (r *record) lease() lb.Lease { return lb.Lease{Addr: r.addr, Pool: r.pool} }
 
@@ -60,6 +65,8 @@ type service struct {
 	reserved []netip.Addr
 	// leases in order of taking.
 	leases []*lease
+	// orders by family, at most one of each.
+	orders []*order
 }
 
 // group is the Services that may share: a sharing key counts within its namespace.
@@ -101,9 +108,9 @@ func (a *Allocator) know(req *lb.Request) *service {
 	return s
 }
 
-// forget drops a Service that holds nothing.
+// forget drops a Service that holds nothing and is to get nothing.
 func (a *Allocator) forget(s *service) {
-	if len(s.leases) > 0 {
+	if len(s.leases) > 0 || len(s.orders) > 0 {
 		return
 	}
 	a.leaveGroup(s)
@@ -127,13 +134,22 @@ func (a *Allocator) leaveGroup(s *service) {
 func (a *Allocator) touch(addr netip.Addr) *record {
 	r := a.records[addr]
 	if r == nil {
-		r = &record{addr: addr, space: a.spaceOf(addr)}
-		if r.space != nil {
-			r.pool = r.space.pool.Name
-		}
+		r = &record{addr: addr}
+		a.place(r)
 		a.records[addr] = r
 	}
 	return r
+}
+
+// place finds the space of a record that is not counted.
+func (a *Allocator) place(r *record) {
+	r.space = a.spaceOf(r.addr)
+	if p := a.named[r.pool]; r.space == nil && p != nil && p.buyer() && len(r.holders) > 0 {
+		r.space = p.space(lb.FamilyOf(r.addr))
+	}
+	if r.space != nil {
+		r.pool = r.space.pool.Name
+	}
 }
 
 // count puts the record where its state belongs: into a number or at the back of the queue. Whoever changes the
@@ -144,7 +160,7 @@ func (a *Allocator) count(r *record) {
 		if r.space != nil {
 			r.space.used++
 		}
-	case r.quarantined:
+	case r.barred():
 		if r.space != nil {
 			r.space.quarantined++
 		}
@@ -162,26 +178,32 @@ func (a *Allocator) uncount(r *record) {
 	case r.space == nil:
 	case len(r.holders) > 0:
 		r.space.used--
-	case r.quarantined:
+	case r.barred():
 		r.space.quarantined--
 	case r.queued:
 		r.space.freed.remove(r)
 	}
 }
 
-func (a *Allocator) hold(s *service, addr netip.Addr) *record {
+// hold takes the address for the Service. It is of the pool when nobody holds it yet and no pool contains it.
+func (a *Allocator) hold(s *service, addr netip.Addr, pool string) *record {
 	r := a.touch(addr)
 	a.uncount(r)
 	l := &lease{service: s, record: r}
 	r.holders = append(r.holders, l)
 	s.leases = append(s.leases, l)
+	if r.space == nil && len(r.holders) == 1 {
+		r.pool = pool
+		a.place(r)
+	}
 	a.count(r)
 	return r
 }
 
 // Adopt records at start, before the first Assign, that the Service holds an address already. The address is kept
 // also when lease.Pool is not configured or does not contain it; when another pool contains it, it belongs to that
-// one. Adopting twice changes nothing.
+// one. In a pool that buys its addresses it counts against maxAddresses, and is adopted beyond that limit too. It takes
+// the place of an order that the Service has for the family. Adopting twice changes nothing.
 //
 // It is refused when another Service holds the address and the two may not share it: the first one adopted keeps
 // it, so adopt the older Service first. Services with the same key in the same namespace are both adopted even
@@ -197,9 +219,8 @@ func (a *Allocator) Adopt(req lb.Request, held lb.Lease) *lb.Refusal {
 			return lb.Refuse(lb.ReasonAddressInUse, "%s is held by Service %s already, with which %s may not share it", held.Addr, o.Ref, req.Ref)
 		}
 	}
-	if r := a.hold(s, held.Addr); r.space == nil && len(r.holders) == 1 {
-		r.pool = held.Pool
-	}
+	a.hold(s, held.Addr, held.Pool)
+	a.dropOrder(s, lb.FamilyOf(held.Addr))
 	return nil
 }
 
@@ -243,27 +264,10 @@ func (a *Allocator) Release(uid string, addr netip.Addr) (freed bool) {
 	same := func(o *lease) bool { return o == l }
 	r.holders = slices.DeleteFunc(r.holders, same)
 	s.leases = slices.DeleteFunc(s.leases, same)
+	if len(r.holders) == 0 {
+		a.place(r) // a bought address belongs to its pool only as long as it is held
+	}
 	a.count(r)
 	a.forget(s)
 	return len(r.holders) == 0
-}
-
-// Quarantine keeps an address, in a pool or not, from being given to anybody until Unquarantine. A Service that holds
-// it keeps it: to give it another one, Release it from the Service. Quarantine survives SetPools.
-func (a *Allocator) Quarantine(addr netip.Addr) {
-	r := a.touch(addr)
-	a.uncount(r)
-	r.quarantined = true
-	a.count(r)
-}
-
-// Unquarantine ends a quarantine. An address that nobody holds goes to the back of its pool's queue.
-func (a *Allocator) Unquarantine(addr netip.Addr) {
-	r := a.records[addr]
-	if r == nil || !r.quarantined {
-		return
-	}
-	a.uncount(r)
-	r.quarantined = false
-	a.count(r)
 }

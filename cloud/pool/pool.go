@@ -1,6 +1,9 @@
 // Package pool decides which address a Service gets. It is a ledger in memory: rebuilt at start by Adopt,
 // asked by Assign, and told by Release when an address is answered for no longer.
 //
+// Some pools have no addresses of their own: they are bought. Of these a Service gets an order first, which counts like
+// an address, and a lease when Bought says what was bought.
+//
 // What is asked for and allowed comes before what is held, and that comes before a free choice. What is held is
 // never taken away by a refusal. A refusal is a value with a reason, never something else served instead.
 //
@@ -24,7 +27,7 @@ import (
 // It stores something only for addresses that were touched: held, quarantined or freed. So a pool costs the same
 // whether it is a /30 or an IPv6 /64, and Assign and Release cost the same in an empty and in a nearly full one.
 type Allocator struct {
-	// pools with addresses, in the order in which a free choice tries them.
+	// pools with addresses or orders, in the order in which a free choice tries them.
 	pools []*pool
 	// named has every configured pool, also those that hand out no addresses here; names are its keys, sorted.
 	named map[string]*pool
@@ -40,6 +43,8 @@ type Allocator struct {
 	groups   map[group][]*service
 	// releases counts what was freed, so that the queues keep their order over a reload.
 	releases uint64
+	// ordered counts the orders taken, so that it is known which is the younger.
+	ordered uint64
 }
 
 // Result is what Assign decided.
@@ -48,8 +53,12 @@ type Result struct {
 	Want []lb.Lease
 	// Leave is held too, but not wanted any more: publish Want, withdraw these, then Release each.
 	Leave []lb.Lease
-	// Refusal is what was asked for and is not done. With an empty Want it is why the Service is not served,
-	// otherwise why it is Degraded.
+	// Orders are what shall be bought for the Service, in the order of its families: all its orders after the call. For
+	// a family with an order, Want has what the Service goes on with until it is bought, mostly nothing. With
+	// RequireDualStack the Service has both families only when Orders is empty.
+	Orders []Order
+	// Refusal is what was asked for and is not done. With an empty Want and no Orders it is why the Service is not
+	// served, otherwise why it is Degraded.
 	Refusal *lb.Refusal
 }
 
@@ -66,15 +75,22 @@ func New(pools []config.Pool) *Allocator {
 
 // SetPools replaces the pools by those of a validated cloud-config: names are unique and addresses of two pools do
 // not overlap. What is held stays held, also when it lies in no pool any more; when it lies in another pool now
-// (a pool was renamed or split), it belongs to that one from now on. Quarantine stays too. A freed address that lies
-// outside of every pool is forgotten. The cost is linear in the addresses touched, not in the size of the pools.
+// (a pool was renamed or split, or a bought address is listed), it belongs to that one from now on. Quarantine and
+// what is withheld or closed stay too. A freed address that lies outside of every pool is forgotten.
+//
+// An order is dropped when its pool does not buy the family any more; past a lowered maxAddresses the youngest are
+// dropped. The cost is linear in the addresses touched and the orders, not in the size of the pools.
 func (a *Allocator) SetPools(pools []config.Pool) {
+	before := a.named
 	a.pools, a.spaces, a.spans = nil, nil, nil
 	a.named = make(map[string]*pool, len(pools))
 	for _, c := range pools {
 		p := newPool(c)
+		if old := before[c.Name]; old != nil {
+			p.closed = old.closed
+		}
 		a.named[c.Name] = p
-		if c.Addresses == nil {
+		if c.Addresses == nil && !p.buyer() {
 			continue
 		}
 		a.pools = append(a.pools, p)
@@ -92,16 +108,14 @@ func (a *Allocator) SetPools(pools []config.Pool) {
 	})
 	slices.SortFunc(a.spans, func(x, y span) int { return x.From().Compare(y.From()) })
 	a.rehome()
+	a.reorder()
 }
 
 // rehome sorts the touched addresses into the spaces of new pools.
 func (a *Allocator) rehome() {
 	var freed []*record
 	for addr, r := range a.records {
-		r.space = a.spaceOf(addr)
-		if r.space != nil {
-			r.pool = r.space.pool.Name
-		}
+		a.place(r)
 		r.prev, r.next = nil, nil
 		switch {
 		case r.queued && r.space == nil:
@@ -133,25 +147,43 @@ func (a *Allocator) spaceOf(addr netip.Addr) *space {
 	return a.spans[i].space
 }
 
-// PoolOf names the configured pool that contains the address.
+// home is the space that contains the address, or that it was bought in and is held in; nil when there is none.
+func (a *Allocator) home(addr netip.Addr) *space {
+	if r := a.records[addr]; r != nil {
+		return r.space
+	}
+	return a.spaceOf(addr)
+}
+
+// PoolOf names the configured pool that contains the address, or in which it was bought as long as it is held.
 func (a *Allocator) PoolOf(addr netip.Addr) (string, bool) {
-	if s := a.spaceOf(addr); s != nil {
+	if s := a.home(addr); s != nil {
 		return s.pool.Name, true
 	}
 	return "", false
 }
 
 // Usage counts each pool's addresses by family, sorted by pool name and family. It costs nothing per address.
-// Addresses that are held outside of every pool are not in it: see Outside.
+// Withheld addresses count as quarantined. A pool that buys has the families that it buys, and those that it bought and
+// buys no more. Addresses that are held outside of every pool are not in it: see Outside.
 func (a *Allocator) Usage() []lb.Usage {
 	usage := make([]lb.Usage, 0, len(a.spaces))
 	for _, s := range a.spaces {
-		usage = append(usage, lb.Usage{Pool: s.pool.Name, Family: s.family, Size: s.size, Used: s.used, Quarantined: s.quarantined})
+		u := lb.Usage{Pool: s.pool.Name, Family: s.family, Size: s.size, Used: s.used, Ordered: s.ordered, Quarantined: s.quarantined}
+		switch {
+		case s.buys:
+			u.Size = s.pool.limit()
+		case s.bought && s.used == 0:
+			continue
+		case s.bought:
+			u.Size = s.used
+		}
+		usage = append(usage, u)
 	}
 	return usage
 }
 
-// Outside lists what is held although no configured pool contains it, sorted by address. Pool is where the address
+// Outside lists what is held although no configured pool contains or bought it, sorted by address. Pool is where the address
 // was last known to belong. The cost is linear in the addresses touched.
 func (a *Allocator) Outside() []lb.Lease {
 	var outside []lb.Lease

@@ -68,25 +68,44 @@ func (p *pool) explain(d denial, req *lb.Request) string {
 	}
 }
 
-// unavailable says why a free choice among the pools found no address of a family.
-func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family) *lb.Refusal {
+// shut refuses what is new from a closed pool, nil when it is open.
+func (p *pool) shut() *lb.Refusal {
+	if p.closed == nil {
+		return nil
+	}
+	return lb.Refuse(p.closed.Reason, "pool %q gives out nothing new for now: %s", p.Name, p.closed.Message)
+}
+
+// unavailable says why a free choice among the pools found no address of a family, and nothing to order.
+func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pending []*space) *lb.Refusal {
 	var serving, full []string
+	way := "enlarge it"
+	var buys string
 	for _, p := range pools {
 		if !p.offers(req) {
 			continue
 		}
 		serving = append(serving, p.Name)
-		if s := p.space(f); s != nil {
+		s := p.space(f)
+		switch {
+		case s == nil:
+		case !s.bought:
 			full = append(full, s.exhausted())
+		case s.buys:
+			bought, ordered := p.had(pending)
+			full = append(full, fmt.Sprintf("pool %s: %d addresses are bought and %d ordered, of at most %d (maxAddresses)", p.Name, bought, ordered, p.limit()))
+			way = "raise that"
+		default:
+			buys = fmt.Sprintf(" (with hetzner.ephemeral: buy %s in types)", strings.ToLower(string(f)))
 		}
 	}
 	switch {
 	case len(full) > 1:
 		return lb.Refuse(lb.ReasonPoolExhausted, "%s; enlarge one of them or delete a Service", shorten(full, "; "))
 	case len(full) > 0:
-		return lb.Refuse(lb.ReasonPoolExhausted, "%s; enlarge it or delete a Service", full[0])
+		return lb.Refuse(lb.ReasonPoolExhausted, "%s; %s or delete a Service", full[0], way)
 	case len(serving) > 0:
-		return lb.Refuse(lb.ReasonFamilyUnavailable, "pool %s has no %s addresses: add some, or change spec.ipFamilies", shorten(serving, ", "), f)
+		return lb.Refuse(lb.ReasonFamilyUnavailable, "pool %s has no %s addresses: add some%s, or change spec.ipFamilies", shorten(serving, ", "), f, buys)
 	case len(a.named) == 0:
 		return lb.Refuse(lb.ReasonNoPool, "the cloud-config has no pools: add one")
 	}
@@ -96,7 +115,7 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family) *lb
 		switch d := p.admits(req); {
 		case d != admitted:
 			reasons = append(reasons, fmt.Sprintf("pool %s %s", name, p.explain(d, req)))
-		case p.Addresses == nil:
+		case p.Addresses == nil && !p.buyer():
 			reasons = append(reasons, fmt.Sprintf("pool %s has no addresses", name))
 		default:
 			reasons = append(reasons, fmt.Sprintf("pool %s has autoAssign: false and must be named", name))

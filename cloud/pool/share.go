@@ -35,14 +35,14 @@ func commonPort(s, o *service) (lb.Port, bool) {
 }
 
 // clash puts into words why two Services clash, nil when they do not.
-func clash(s, o *service, addr netip.Addr) *lb.Refusal {
+func clash(s, o *service, address string) *lb.Refusal {
 	if p, common := commonPort(s, o); common {
 		return lb.Refuse(lb.ReasonSharingConflict, "port %s on %s is used by Service %s, which has the same %s %q: use another port or another key",
-			p, addr, o.Ref, lb.AnnotationSharingKey, s.key)
+			p, address, o.Ref, lb.AnnotationSharingKey, s.key)
 	}
 	if clashes(s, o) {
 		return lb.Refuse(lb.ReasonSharingConflict, "%s is used by Service %s, which has the same %s %q but another spec.selector: "+
-			"with externalTrafficPolicy Local on one of the two they may run on different nodes; use policy Cluster or another key", addr, o.Ref, lb.AnnotationSharingKey, s.key)
+			"with externalTrafficPolicy Local on one of the two they may run on different nodes; use policy Cluster or another key", address, o.Ref, lb.AnnotationSharingKey, s.key)
 	}
 	return nil
 }
@@ -107,6 +107,8 @@ func (a *Allocator) misfit(s *service, req *lb.Request, r *record) *lb.Refusal {
 		return refusal
 	case o != nil:
 		return lb.Refuse(lb.ReasonSharingConflict, "%s %q has %s, which Service %s holds without sharing it: use another key", lb.AnnotationSharingKey, s.key, r.addr, o.Ref)
+	case r.withheld != nil:
+		return lb.Refuse(r.withheld.Reason, "%s %q has %s, which is not given out: %s", lb.AnnotationSharingKey, s.key, r.addr, r.withheld.Message)
 	case r.quarantined:
 		return lb.Refuse(lb.ReasonSharingConflict, "%s %q has %s, which is quarantined because another machine may still answer for it: wait, or use another key", lb.AnnotationSharingKey, s.key, r.addr)
 	case r.space == nil:
@@ -138,5 +140,5 @@ func (r *record) obstacle(s *service, newcomer bool) (*service, *lb.Refusal) {
 	if obstacle == nil || !partners(s, obstacle, r.addr) {
 		return obstacle, nil
 	}
-	return obstacle, clash(s, obstacle, r.addr)
+	return obstacle, clash(s, obstacle, r.addr.String())
 }

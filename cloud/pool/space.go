@@ -18,11 +18,13 @@ import (
 // be kept in memory. It holds every address of a /16.
 const longestQueue = 1 << 16
 
-// pool is a configured pool with its addresses by family.
+// pool is a configured pool with its addresses by family, or with what it bought of each family.
 type pool struct {
 	config.Pool
 	allowed map[string]struct{}
 	v4, v6  *space
+	// closed is why the pool gives out nothing new; nil when it does.
+	closed *lb.Refusal
 }
 
 func newPool(c config.Pool) *pool {
@@ -32,6 +34,11 @@ func newPool(c config.Pool) *pool {
 		for _, namespace := range c.AllowedNamespaces {
 			p.allowed[namespace] = struct{}{}
 		}
+	}
+	if p.buyer() {
+		p.v4 = &space{pool: p, family: lb.IPv4, bought: true, buys: c.Hetzner.Ephemeral.IPv4}
+		p.v6 = &space{pool: p, family: lb.IPv6, bought: true, buys: c.Hetzner.Ephemeral.IPv6}
+		return p
 	}
 	if c.Addresses == nil {
 		return p
@@ -65,7 +72,7 @@ func (p *pool) restricted() bool {
 }
 
 // preference is the order of a free choice among the pools that serve a Service. It does not depend on the Service: a
-// restricted pool that serves it is restricted to it.
+// restricted pool that serves it is restricted to it. What costs nothing comes before what is bought.
 func preference(x, y *pool) int {
 	if x.restricted() != y.restricted() {
 		if x.restricted() {
@@ -73,7 +80,16 @@ func preference(x, y *pool) int {
 		}
 		return 1
 	}
-	return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.Name, y.Name))
+	if c := cmp.Compare(y.Priority, x.Priority); c != 0 {
+		return c
+	}
+	if x.buyer() != y.buyer() {
+		if y.buyer() {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(x.Name, y.Name)
 }
 
 // span is one range of a space.
@@ -83,7 +99,8 @@ type span struct {
 }
 
 // space is the addresses of one family in one pool. Addresses that were never used are found by a cursor that only
-// moves forward, freed ones wait in a queue.
+// moves forward, freed ones wait in a queue. A space that is bought has no ranges: it consists of the addresses that are
+// held in it.
 type space struct {
 	pool   *pool
 	family lb.Family
@@ -92,6 +109,10 @@ type space struct {
 	// size saturates.
 	size              uint64
 	used, quarantined uint64
+
+	// bought: the pool buys its addresses; buys: of this family too.
+	bought, buys bool
+	ordered      uint64
 
 	// Every address before the cursor has a record. at == len(ranges): no address is unused.
 	at     int
