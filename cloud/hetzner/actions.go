@@ -46,7 +46,7 @@ type waiting struct {
 }
 
 func newPoller(c *conn) *poller {
-	return &poller{conn: c, waiting: make(map[int64]*waiting), woken: make(chan struct{}, 1)}
+	return &poller{conn: c, waiting: make(map[int64]*waiting)}
 }
 
 // await returns when the action ended in success, and an error when it ended otherwise or nobody can tell.
@@ -89,8 +89,8 @@ func (p *poller) enter(ctx context.Context, w *waiting) {
 		// The poller outlives the call that started it: it ends when nobody waits any more.
 		var polling context.Context
 		polling, p.stop = context.WithCancel(context.WithoutCancel(ctx))
-		p.running = true
-		go p.run(polling, p.stop)
+		p.running, p.woken = true, make(chan struct{}, 1)
+		go p.run(polling, p.woken)
 	}
 	p.wake()
 }
@@ -116,8 +116,7 @@ func (p *poller) wake() {
 }
 
 // run polls until nobody waits.
-func (p *poller) run(ctx context.Context, stop context.CancelFunc) {
-	defer stop()
+func (p *poller) run(ctx context.Context, woken <-chan struct{}) {
 	for ctx.Err() == nil {
 		ids, pause := p.next()
 		if len(ids) > 0 {
@@ -127,7 +126,7 @@ func (p *poller) run(ctx context.Context, stop context.CancelFunc) {
 		timer := p.conn.clock.NewTimer(pause)
 		select {
 		case <-timer.C():
-		case <-p.woken:
+		case <-woken:
 		case <-ctx.Done():
 		}
 		timer.Stop()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -120,7 +121,7 @@ func (c *conn) failure(op string, changes bool, resp *hcloud.Response, err error
 	}
 	e := &Error{Op: op}
 	if refused, ok := errors.AsType[*refusal](err); ok {
-		e.Kind, e.RetryAt, e.Message = RateLimited, refused.until, refused.Error()
+		e.Kind, e.RetryAt, e.Message, e.advice = RateLimited, refused.until, refused.Error(), c.advice(RateLimited)
 		return e
 	}
 	status := 0
@@ -150,7 +151,7 @@ func (c *conn) failure(op string, changes bool, resp *hcloud.Response, err error
 
 // noAnswer judges a call that ended without an answer that can be read.
 func (c *conn) noAnswer(e *Error, changes bool, status int, err error) {
-	e.Kind, e.Message = Temporary, c.clean(err.Error())
+	e.Kind, e.Message = Temporary, c.clean(reason(err))
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		e.Message = "no answer before the call was given up"
 	}
@@ -159,11 +160,22 @@ func (c *conn) noAnswer(e *Error, changes bool, status int, err error) {
 	} else {
 		e.Message = "the answer cannot be read: " + e.Message
 	}
-	dial, ok := errors.AsType[*net.OpError](err)
-	unsent := ok && dial.Op == "dial"
+	network, ok := errors.AsType[*net.OpError](err)
+	unsent := ok && network.Op == "dial"
 	if changes && !unsent {
 		e.Kind, e.Uncertain = Unknown, true
 	}
+}
+
+// reason is the text of an error without what differs from one time to the next, such as a port of ours.
+func reason(err error) string {
+	if network, ok := errors.AsType[*net.OpError](err); ok {
+		return network.Op + ": " + network.Err.Error()
+	}
+	if call, ok := errors.AsType[*url.Error](err); ok {
+		return call.Err.Error()
+	}
+	return err.Error()
 }
 
 // kindOfStatus is for answers whose code is missing or unknown. otherwise is the kind of a client error. A 404 without
@@ -185,6 +197,8 @@ func (c *conn) advice(kind Kind) string {
 	switch kind {
 	case Unauthorized:
 		return fmt.Sprintf("write a valid token with read and write permission into %s", c.file)
+	case RateLimited:
+		return "it goes on when Hetzner gives calls back; every tool that uses the project shares the limit"
 	case LimitReached:
 		return "have Hetzner raise the limit of the project, delete Floating IPs that are not used, or set maxAddresses on the pool"
 	case Protected:

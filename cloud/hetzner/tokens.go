@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -280,13 +279,7 @@ func (s *Accounts) connect(p place, token string) *conn {
 
 func placeOf(a config.Account) place { return place{file: a.TokenFile, endpoint: a.Endpoint} }
 
-func keyOf(p place) string {
-	host := p.endpoint
-	if u, err := url.Parse(p.endpoint); err == nil && u.Host != "" {
-		host = u.Host + strings.TrimSuffix(u.Path, "/v1")
-	}
-	return host + " " + p.file
-}
+func keyOf(p place) string { return strings.TrimPrefix(p.endpoint, "https://") + " " + p.file }
 
 // readToken reads a token file: one line, with or without its end.
 func readToken(file string) (string, error) {
