@@ -70,7 +70,8 @@ type Error struct {
 
 	// advice is the way out, where there is one.
 	advice string
-	// cause is what Unwrap returns: a context's end or a network error, never an answer of the API.
+	// cause is what Unwrap returns: how the caller's context ended. What others say has no way out but through Message,
+	// which is clean of the token.
 	cause error
 }
 
@@ -152,12 +153,12 @@ func (c *conn) failure(op string, changes bool, resp *hcloud.Response, err error
 // noAnswer judges a call that ended without an answer that can be read.
 func (c *conn) noAnswer(e *Error, changes bool, status int, err error) {
 	e.Kind, e.Message = Temporary, c.clean(reason(err))
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		e.Message = "no answer before the call was given up"
+	for _, end := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, end) {
+			e.Message, e.cause = "no answer before the call was given up", end
+		}
 	}
-	if status == 0 {
-		e.cause = err
-	} else {
+	if status != 0 {
 		e.Message = "the answer cannot be read: " + e.Message
 	}
 	network, ok := errors.AsType[*net.OpError](err)
