@@ -24,15 +24,15 @@ type action struct {
 }
 
 // start an action on a Floating IP, which has its effect when it ends.
-func (s *Server) start(r *request, f *floatingIP, command string, server int64, effect func() Code) *action {
+func (s *Server) start(fault *Fault, f *floatingIP, command string, server int64, effect func() Code) *action {
 	took := s.options.ActionTime
-	if r.fault.ActionTime != 0 {
-		took = orDefault(r.fault.ActionTime, 0)
+	if fault.ActionTime != 0 {
+		took = orDefault(fault.ActionTime, 0)
 	}
 	now := s.clock.Now()
 	a := &action{
-		id: s.nextID(), project: r.project, command: command, floating: f.ID, server: server,
-		started: now, ends: now.Add(took), fails: r.fault.ActionFails, effect: effect,
+		id: s.nextID(), project: f.project, command: command, floating: f.ID, server: server,
+		started: now, ends: now.Add(took), fails: fault.ActionFails, effect: effect,
 	}
 	s.actions[a.id] = a
 	f.Running = a.id

@@ -23,12 +23,12 @@ func (s *Server) assign(r *request) (any, *failure) {
 		return nil, failed
 	case s.machineOf(r.project, *server) == nil:
 		return nil, refuse(NotFound, "server with ID '%d' not found", *server)
-	case s.options.RefuseMoves && f.Server != 0:
+	case f.Server == *server, s.options.RefuseMoves && f.Server != 0:
 		return nil, refuse(FloatingIPAssigned, "floating ip %d is already assigned", f.ID)
 	case s.options.LockServers && s.busy(*server):
 		return nil, refuse(Locked, "server %d is locked: another action is running", *server)
 	}
-	return s.started(s.start(r, f, "assign_floating_ip", *server, s.assigning(f.ID, *server)))
+	return s.started(s.start(&r.fault, f, "assign_floating_ip", *server, s.assigning(f.ID, *server)))
 }
 
 // assigning is the effect of an assignment.
@@ -52,13 +52,15 @@ func (s *Server) unassign(r *request) (any, *failure) {
 		return nil, failed
 	}
 	f, failed := s.target(r)
-	if failed != nil {
+	switch {
+	case failed != nil:
 		return nil, failed
-	}
-	if s.options.LockServers && f.Server != 0 && s.busy(f.Server) {
+	case f.Server == 0:
+		return nil, refuse(ServiceError, "cannot unassign Floating IP because it is not assigned to a server")
+	case s.options.LockServers && s.busy(f.Server):
 		return nil, refuse(Locked, "server %d is locked: another action is running", f.Server)
 	}
-	return s.started(s.start(r, f, "unassign_floating_ip", f.Server, s.editing(f.ID, func(f *floatingIP) { s.reroute(f, 0) })))
+	return s.started(s.start(&r.fault, f, "unassign_floating_ip", f.Server, s.editing(f.ID, func(f *floatingIP) { s.reroute(f, 0) })))
 }
 
 // changeProtection is POST /floating_ips/{id}/actions/change_protection.
@@ -78,7 +80,7 @@ func (s *Server) changeProtection(r *request) (any, *failure) {
 	if failed != nil {
 		return nil, failed
 	}
-	return s.started(s.start(r, f, "change_protection", 0, s.editing(f.ID, func(f *floatingIP) { f.Protected = *protect })))
+	return s.started(s.start(&r.fault, f, "change_protection", 0, s.editing(f.ID, func(f *floatingIP) { f.Protected = *protect })))
 }
 
 // changeDNSPtr is POST /floating_ips/{id}/actions/change_dns_ptr. A name that is null is the default one.
@@ -109,7 +111,7 @@ func (s *Server) changeDNSPtr(r *request) (any, *failure) {
 	if err != nil || !f.within(addr) {
 		return nil, invalid("ip", "%q is no address of the floating ip", *ip)
 	}
-	return s.started(s.start(r, f, "change_dns_ptr", 0, s.editing(f.ID, func(f *floatingIP) {
+	return s.started(s.start(&r.fault, f, "change_dns_ptr", 0, s.editing(f.ID, func(f *floatingIP) {
 		delete(f.names, addr)
 		if name != nil {
 			f.names[addr] = *name

@@ -9,6 +9,9 @@ import (
 
 // buy is POST /floating_ips.
 func (s *Server) buy(r *request) (any, *failure) {
+	if failed := r.parameters(); failed != nil {
+		return nil, failed
+	}
 	order, server, failed := s.order(r)
 	if failed != nil {
 		return nil, failed
@@ -31,15 +34,16 @@ func (s *Server) buy(r *request) (any, *failure) {
 	if server != 0 && s.options.LockServers && s.busy(server) {
 		return nil, refuse(Locked, "server %d is locked: another action is running", server)
 	}
-	ok := true
-	if order.Prefix, ok = s.sell(order.ipv6); !ok {
+	sold, ok := s.sell(order.ipv6)
+	if !ok {
 		return nil, refuse(ResourceUnavailable, "no addresses are left")
 	}
+	order.Prefix = sold
 	f := s.add(p, order.FloatingIP, s.clock.Now().Add(s.options.ListLag))
 	p.purchases++
 	body := map[string]any{}
 	if server != 0 {
-		started := s.start(r, f, "assign_floating_ip", server, s.assigning(f.ID, server))
+		started := s.start(&r.fault, f, "assign_floating_ip", server, s.assigning(f.ID, server))
 		body["action"] = s.actionForm(started)
 	}
 	body["floating_ip"] = floatingForm(f)
@@ -53,9 +57,6 @@ type order struct {
 
 // order that a purchase is, and the server that it is for.
 func (s *Server) order(r *request) (o order, server int64, failed *failure) {
-	if failed = r.parameters(); failed != nil {
-		return o, 0, failed
-	}
 	body, failed := r.fields("type", "server", "home_location", "name", "description", "labels")
 	if failed != nil {
 		return o, 0, failed

@@ -21,6 +21,7 @@ const (
 	Deprecated            Code = "deprecated_api_endpoint"
 	ResourceUnavailable   Code = "resource_unavailable"
 	JSONError             Code = "json_error"
+	ServiceError          Code = "service_error"
 	InvalidInput          Code = "invalid_input"
 	FloatingIPAssigned    Code = "floating_ip_assigned"
 	MustBeUnassigned      Code = "must_be_unassigned"
@@ -46,6 +47,7 @@ var statuses = map[Code]int{
 	Deprecated:            http.StatusGone,
 	ResourceUnavailable:   http.StatusPreconditionFailed,
 	JSONError:             http.StatusBadRequest,
+	ServiceError:          http.StatusUnprocessableEntity,
 	InvalidInput:          http.StatusUnprocessableEntity,
 	FloatingIPAssigned:    http.StatusUnprocessableEntity,
 	MustBeUnassigned:      http.StatusUnprocessableEntity,

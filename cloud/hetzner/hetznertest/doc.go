@@ -18,6 +18,10 @@
 // that a Floating IP may be assigned to a server in any location, floating_ip_assigned, and must_be_unassigned, with
 // which the deletion of an assigned Floating IP is refused since 2026-05-01.
 //
+// From public reports by users of the API: unassigning what is not assigned is refused with service_error, which says no
+// more than its message (https://github.com/hetznercloud/terraform-provider-hcloud/issues/279), and a Floating IP is
+// locked for a while after its server was deleted.
+//
 // Not documented, and therefore chosen so that a client which relies on more than the documentation is caught, or left to
 // the test by an option:
 //
@@ -26,7 +30,7 @@
 //     Options.LockServers also other actions on its server.
 //   - Whether an assign moves a Floating IP that is assigned elsewhere: it does, or with Options.RefuseMoves it is
 //     refused with floating_ip_assigned.
-//   - Unassigning what is not assigned: an action that succeeds and changes nothing.
+//   - Assigning to the server that has it already: floating_ip_assigned.
 //   - How long a list lags behind a create: Options.ListLag.
 //   - What RateLimit-Reset says on a refusal: the time at which the whole limit is there again, or with
 //     Options.ResetIsNext the time at which the next call is let through.

@@ -110,7 +110,7 @@ const (
 	BeforeEffect Stage = iota
 	// AfterEffect: what was asked for was done or refused, the caller does not know.
 	AfterEffect
-	// AfterAnswer: the caller has read the whole answer.
+	// AfterAnswer: the caller has read the whole answer, or over HTTP: it was sent.
 	AfterAnswer
 )
 

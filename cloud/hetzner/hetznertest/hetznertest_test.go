@@ -93,11 +93,8 @@ func (w *world) send(method, path, body string) (*http.Response, string) {
 }
 
 func code(err error) string {
-	var e hcloud.Error
-	if errors.As(err, &e) {
-		return string(e.Code)
-	}
-	return ""
+	refused, _ := errors.AsType[hcloud.Error](err)
+	return string(refused.Code)
 }
 
 // A Floating IP is bought, moved and given back with the client that the product uses, and packets follow.

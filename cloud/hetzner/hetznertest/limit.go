@@ -1,7 +1,6 @@
 package hetznertest
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -51,9 +50,9 @@ func (b *budget) headerNext(h http.Header) {
 }
 
 func (b *budget) tell(h http.Header, left int, seconds float64) {
-	reset := b.at.Add(time.Duration(seconds * float64(time.Second)))
+	reset := b.at.Add(time.Duration(seconds * float64(time.Second)).Round(time.Microsecond))
 	h.Set("RateLimit-Limit", strconv.Itoa(int(b.limit)))
 	h.Set("RateLimit-Remaining", strconv.Itoa(left))
 	// Rounded up: at the time that is told the promise holds.
-	h.Set("RateLimit-Reset", strconv.FormatInt(int64(math.Ceil(float64(reset.UnixMilli())/1000)), 10))
+	h.Set("RateLimit-Reset", strconv.FormatInt(reset.Add(time.Second-time.Microsecond).Unix(), 10))
 }

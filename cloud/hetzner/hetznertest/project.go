@@ -147,7 +147,8 @@ func (s *Server) RenameServer(id int64, name string) error {
 	return err
 }
 
-// DeleteServer deletes a server and unassigns its Floating IPs. Its name is free then, its id is never used again.
+// DeleteServer deletes a server and unassigns its Floating IPs: packets stop at once, and for as long as an action takes
+// the Floating IPs are locked. The server's name is free then, its id is never used again.
 func (s *Server) DeleteServer(id int64) error {
 	var err error
 	s.change(func() {
@@ -157,8 +158,12 @@ func (s *Server) DeleteServer(id int64) error {
 		}
 		delete(s.machines, id)
 		for _, f := range s.floatingIPs() {
-			if f.Server == id {
-				s.reroute(f, 0)
+			if f.Server != id {
+				continue
+			}
+			s.reroute(f, 0)
+			if f.Running == 0 {
+				s.start(&Fault{}, f, "unassign_floating_ip", id, func() Code { return "" })
 			}
 		}
 	})

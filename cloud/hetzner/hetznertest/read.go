@@ -120,7 +120,13 @@ func (s *Server) listActions(r *request) (any, *failure) {
 	case len(asked) > mostActionIDs:
 		return nil, invalid("id", "at most %d ids are allowed", mostActionIDs)
 	}
-	return s.pageOfActions(r, func(a *action) bool { return slices.Contains(r.IDs, a.id) })
+	asked := map[int64]*action{}
+	for _, id := range r.IDs {
+		if a := s.actions[id]; a != nil {
+			asked[id] = a
+		}
+	}
+	return s.pageOfActions(r, asked, func(*action) bool { return true })
 }
 
 // listFloatingActions is GET /floating_ips/actions and GET /floating_ips/{id}/actions.
@@ -133,7 +139,7 @@ func (s *Server) listFloatingActions(r *request) (any, *failure) {
 		if len(ids) != len(r.query["id"]) {
 			return nil, invalid("id", "must be numbers")
 		}
-		return s.pageOfActions(r, func(a *action) bool { return len(ids) == 0 || slices.Contains(ids, a.id) })
+		return s.pageOfActions(r, s.actions, func(a *action) bool { return len(ids) == 0 || slices.Contains(ids, a.id) })
 	}
 	if failed := r.parameters("sort", "status", "page", "per_page"); failed != nil {
 		return nil, failed
@@ -141,12 +147,12 @@ func (s *Server) listFloatingActions(r *request) (any, *failure) {
 	if s.floatingOf(r.project, r.IDs[0]) == nil {
 		return nil, refuse(NotFound, "floating ip with ID '%d' not found", r.IDs[0])
 	}
-	return s.pageOfActions(r, func(a *action) bool { return a.floating == r.IDs[0] })
+	return s.pageOfActions(r, s.actions, func(a *action) bool { return a.floating == r.IDs[0] })
 }
 
-func (s *Server) pageOfActions(r *request, asked func(*action) bool) (any, *failure) {
+func (s *Server) pageOfActions(r *request, among map[int64]*action, asked func(*action) bool) (any, *failure) {
 	shown := []any{}
-	for _, a := range slices.SortedFunc(maps.Values(s.actions), func(a, b *action) int { return cmp.Compare(a.id, b.id) }) {
+	for _, a := range slices.SortedFunc(maps.Values(among), func(a, b *action) int { return cmp.Compare(a.id, b.id) }) {
 		if a.project == r.project && asked(a) && (!r.query.Has("status") || slices.Contains(r.query["status"], a.status())) {
 			shown = append(shown, s.actionForm(a))
 		}
@@ -202,11 +208,12 @@ func sortedAddrs[T any](m map[netip.Addr]T) []netip.Addr {
 // serverForm is a server as the API shows it.
 func (s *Server) serverForm(m *machine) any {
 	floating := []int64{}
-	for _, f := range s.floatingIPs() {
+	for _, f := range s.floating {
 		if f.Server == m.ID {
 			floating = append(floating, f.ID)
 		}
 	}
+	slices.Sort(floating)
 	public := map[string]any{"ipv4": nil, "ipv6": nil, "floating_ips": floating, "firewalls": []any{}}
 	if m.IPv4.IsValid() {
 		public["ipv4"] = map[string]any{"id": m.ID + 1_000_000, "ip": m.IPv4.String(), "blocked": false, "dns_ptr": m.Name + ".example.com"}

@@ -52,8 +52,9 @@ type Server struct {
 	done     chan struct{}
 	requests sync.WaitGroup
 
-	// routing is held while route changes are told, which keeps them in order.
-	routing sync.Mutex
+	// routing has room for one who tells route changes, which keeps them in order. It is no mutex, because to wait for
+	// one stops the clock of a testing/synctest bubble.
+	routing chan struct{}
 
 	mu       sync.Mutex
 	closed   bool
@@ -74,7 +75,7 @@ type Server struct {
 	ruled   int
 }
 
-// New returns a stand-in without any project.
+// New returns a stand-in without any project. One that is used in a testing/synctest bubble must be made in it.
 func New(options Options) *Server {
 	if options.Clock == nil {
 		options.Clock = clock.RealClock{}
@@ -96,6 +97,7 @@ func New(options Options) *Server {
 		options:  options,
 		clock:    options.Clock,
 		done:     make(chan struct{}),
+		routing:  make(chan struct{}, 1),
 		projects: map[string]*project{},
 		tokens:   map[string]*token{},
 		machines: map[int64]*machine{},
@@ -182,8 +184,8 @@ func (s *Server) tellRoutes() {
 	if s.options.OnRoute == nil {
 		return
 	}
-	s.routing.Lock()
-	defer s.routing.Unlock()
+	s.routing <- struct{}{}
+	defer func() { <-s.routing }()
 	for {
 		s.mu.Lock()
 		if len(s.routes) == 0 {
