@@ -151,6 +151,7 @@ func gets(t *testing.T, a *pool.Allocator, req lb.Request, want ...string) {
 		require.Nil(t, got.Refusal, "refusal of %s", req.Ref)
 		require.Equal(t, got.Want, leases(want...), "%s wants", req.Ref)
 		require.Empty(t, got.Leave, "%s leaves", req.Ref)
+		require.Empty(t, got.Orders, "%s orders", req.Ref)
 	}
 	require.ElementsMatch(t, leases(want...), a.Leases(req.UID))
 }
@@ -182,6 +183,7 @@ func refused(t *testing.T, a *pool.Allocator, req lb.Request, held []string, rea
 		}
 		require.ElementsMatch(t, leases(held...), got.Want, "%s keeps", req.Ref)
 		require.Empty(t, got.Leave, "%s leaves", req.Ref)
+		require.Empty(t, got.Orders, "%s orders", req.Ref)
 	}
 	require.ElementsMatch(t, leases(held...), a.Leases(req.UID), "a refusal takes and gives nothing")
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
-func genAddr(t *rapid.T) netip.Addr { return rapid.SampledFrom(world).Draw(t, "address") }
+func genAddr(t *rapid.T) netip.Addr { return rapid.SampledFrom(everywhere).Draw(t, "address") }
 
 func genAddrs(t *rapid.T, most int) []netip.Addr {
-	return rapid.SliceOfN(rapid.SampledFrom(world), 0, most).Draw(t, "addresses")
+	return rapid.SliceOfN(rapid.SampledFrom(everywhere), 0, most).Draw(t, "addresses")
 }
 
 // rarely is true about once in n draws.
@@ -29,7 +29,11 @@ func genPools(t *rapid.T) []config.Pool {
 	var pools []config.Pool
 	for i := range most {
 		p := config.Pool{Name: fmt.Sprintf("p%d", i), AutoAssign: !rarely(t, 4, "named only"), Priority: rapid.IntRange(0, 1).Draw(t, "priority")}
-		if !rarely(t, 6, "no addresses") {
+		switch rapid.IntRange(0, 5).Draw(t, "source") {
+		case 0: // an updater
+		case 1, 2:
+			p.Hetzner = genEphemeral(t)
+		default:
 			p.Addresses, _ = builders[i].IPSet()
 		}
 		if rarely(t, 5, "allowedNamespaces") {
@@ -49,6 +53,13 @@ func genPools(t *rapid.T) []config.Pool {
 		}
 	}
 	return rapid.Permutation(pools).Draw(t, "order")
+}
+
+func genEphemeral(t *rapid.T) *config.HetznerPool {
+	types := rapid.IntRange(1, 3).Draw(t, "types")
+	return &config.HetznerPool{Ephemeral: &config.Ephemeral{
+		IPv4: types&1 > 0, IPv6: types&2 > 0, MaxAddresses: rapid.IntRange(0, 3).Draw(t, "maxAddresses"),
+	}}
 }
 
 func genRequest(t *rapid.T) lb.Request {

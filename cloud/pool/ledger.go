@@ -230,25 +230,11 @@ func (a *Allocator) Leases(uid string) []lb.Lease {
 	if s == nil {
 		return nil
 	}
-	leases := make([]lb.Lease, 0, len(s.leases))
+	var leases []lb.Lease
 	for _, l := range s.leases {
 		leases = append(leases, l.record.lease())
 	}
 	return leases
-}
-
-// Holders lists the Services that hold an address, sorted by namespace and name.
-func (a *Allocator) Holders(addr netip.Addr) []lb.Ref {
-	r := a.records[addr]
-	if r == nil || len(r.holders) == 0 {
-		return nil
-	}
-	holders := make([]lb.Ref, 0, len(r.holders))
-	for _, l := range r.holders {
-		holders = append(holders, l.service.Ref)
-	}
-	slices.SortFunc(holders, compareRefs)
-	return holders
 }
 
 // Release ends the Service's hold on an address: nothing answers for it any more on the Service's behalf. It is true

@@ -20,7 +20,9 @@ func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
 	b.AddPrefix(netip.MustParsePrefix("192.0.2.0/30"))
 	addresses, err := b.IPSet()
 	require.NoError(t, err)
-	a := New([]config.Pool{{Name: "office", Addresses: addresses, AutoAssign: true}})
+	rented := config.Pool{Name: "rented", AutoAssign: true, Hetzner: &config.HetznerPool{Ephemeral: &config.Ephemeral{IPv4: true}}}
+	pools := []config.Pool{{Name: "office", Addresses: addresses, AutoAssign: true}, rented}
+	a := New(pools)
 	for round := range 3 {
 		for i := range 12 {
 			req := lb.Request{
@@ -39,10 +41,20 @@ func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
 		a.Quarantine(outside)
 		a.Release("outside", outside)
 		a.Unquarantine(outside)
+		a.Withhold(outside, lb.Refuse("Gone", "gone"))
+		a.Withhold(outside, nil)
+		a.Bought(fmt.Sprint(round, "-", 9), outside)
 		for uid := range a.services {
 			for _, l := range a.Leases(uid) {
 				a.Release(uid, l.Addr)
 			}
+			if round > 0 {
+				a.CancelOrder(uid, lb.IPv4)
+			}
+		}
+		if round == 0 {
+			a.SetPools(pools[:1])
+			a.SetPools(pools)
 		}
 		assert.Empty(t, a.services)
 		assert.Empty(t, a.groups)

@@ -17,8 +17,12 @@ import (
 	"github.com/mooring-lb/mooring/cloud/pool"
 )
 
-// world is every address that the model knows, ascending: a dozen of IPv4, half a dozen of IPv6.
-var world = append(addressesOf(set("192.0.2.0-192.0.2.11")), addressesOf(set("2001:db8::-2001:db8::5"))...)
+// world is every address that pools may contain, ascending: a dozen of IPv4, half a dozen of IPv6. Everywhere are also some
+// that no pool contains.
+var (
+	world      = append(addressesOf(set("192.0.2.0-192.0.2.11")), addressesOf(set("2001:db8::-2001:db8::5"))...)
+	everywhere = append(addressesOf(set("192.0.2.0-192.0.2.15")), addressesOf(set("2001:db8::-2001:db8::9"))...)
+)
 
 func addressesOf(s *netipx.IPSet) []netip.Addr {
 	var all []netip.Addr
@@ -43,7 +47,11 @@ type model struct {
 	leases     map[string][]netip.Addr
 	pool       map[netip.Addr]string // of what is held
 	quarantine map[netip.Addr]bool
+	withheld   map[netip.Addr]bool
+	closed     map[string]bool
 	freed      []netip.Addr
+	// orders in the order in which they were taken.
+	orders []modelOrder
 	// views are the last requests of the Services, leaving what their last answers told them to leave.
 	views   map[string]lb.Request
 	leaving map[string][]netip.Addr
@@ -53,6 +61,7 @@ func newModel() *model {
 	return &model{
 		real: pool.New(nil), twin: pool.New(nil),
 		holders: map[netip.Addr][]string{}, leases: map[string][]netip.Addr{}, pool: map[netip.Addr]string{}, quarantine: map[netip.Addr]bool{},
+		withheld: map[netip.Addr]bool{}, closed: map[string]bool{},
 		views: map[string]lb.Request{}, leaving: map[string][]netip.Addr{},
 	}
 }
@@ -76,6 +85,7 @@ func (m *model) setPools(pools []config.Pool) {
 			m.pool[a] = p.Name
 		}
 	}
+	m.reorder()
 }
 
 func (m *model) take(uid string, a netip.Addr, name string) {
@@ -98,24 +108,44 @@ func (m *model) release(t require.TestingT, uid string, a netip.Addr) {
 	if last {
 		delete(m.holders, a)
 		delete(m.pool, a)
-		if m.poolOf(a) != nil && !m.quarantine[a] {
+		if m.poolOf(a) != nil && !m.barred(a) {
 			m.freed = append(m.freed, a)
 		}
 	}
 }
 
+func (m *model) barred(a netip.Addr) bool { return m.quarantine[a] || m.withheld[a] }
+
 func (m *model) setQuarantine(a netip.Addr, on bool) {
-	was := m.quarantine[a]
+	was := m.barred(a)
 	m.quarantine[a] = on
-	if on {
-		m.real.Quarantine(a)
-		m.twin.Quarantine(a)
-		m.freed = without(m.freed, a)
-		return
+	for _, allocator := range []*pool.Allocator{m.real, m.twin} {
+		if on {
+			allocator.Quarantine(a)
+		} else {
+			allocator.Unquarantine(a)
+		}
 	}
-	m.real.Unquarantine(a)
-	m.twin.Unquarantine(a)
-	if was && len(m.holders[a]) == 0 && m.poolOf(a) != nil {
+	m.rebar(a, was)
+}
+
+func (m *model) setWithheld(a netip.Addr, on bool) {
+	was := m.barred(a)
+	m.withheld[a] = on
+	for _, allocator := range []*pool.Allocator{m.real, m.twin} {
+		if on {
+			allocator.Withhold(a, gone)
+		} else {
+			allocator.Withhold(a, nil)
+		}
+	}
+	m.rebar(a, was)
+}
+
+func (m *model) rebar(a netip.Addr, was bool) {
+	if m.barred(a) {
+		m.freed = without(m.freed, a)
+	} else if was && len(m.holders[a]) == 0 && m.poolOf(a) != nil {
 		m.freed = append(m.freed, a)
 	}
 }
@@ -139,6 +169,7 @@ func (m *model) adopt(t require.TestingT, req lb.Request, l lb.Lease) {
 			name = p.Name
 		}
 		m.take(req.UID, l.Addr, name)
+		m.dropOrder(req.UID, lb.FamilyOf(l.Addr))
 	}
 }
 
@@ -167,25 +198,29 @@ func (m *model) assign(t require.TestingT, req lb.Request) {
 		require.NotEmpty(t, got.Refusal.Message)
 		require.Less(t, len(got.Refusal.Message), 1024)
 	} else {
-		require.NotEmpty(t, want)
+		require.True(t, len(want)+len(got.Orders) > 0)
 	}
 	m.checkAsked(t, req, got.Refusal, want, fresh)
+	m.checkOrders(t, req, got, before)
 	for _, a := range fresh {
 		m.checkFresh(t, req, a)
 	}
 	if req.FamilyPolicy == lb.RequireDualStack {
-		both := slices.ContainsFunc(want, netip.Addr.Is4) && slices.ContainsFunc(want, netip.Addr.Is6)
-		require.True(t, both || got.Refusal != nil && len(fresh) == 0, "both families or nothing new: %v", got)
+		has := func(f lb.Family) bool {
+			return slices.ContainsFunc(want, func(a netip.Addr) bool { return lb.FamilyOf(a) == f }) ||
+				slices.ContainsFunc(got.Orders, func(o pool.Order) bool { return o.Family == f })
+		}
+		require.True(t, has(lb.IPv4) && has(lb.IPv6) || got.Refusal != nil && len(fresh)+len(got.Orders) == 0, "both families or nothing new: %v", got)
 	}
 	if got.Refusal != nil && got.Refusal.Reason == lb.ReasonPoolExhausted {
 		m.checkExhausted(t, req)
 	}
-	if got.Refusal != nil && len(before) == 0 && len(want) == 0 {
+	if got.Refusal != nil && len(before) == 0 && len(want)+len(got.Orders) == 0 {
 		require.False(t, m.servable(req), "%v could be served, and is refused: %s", req, got.Refusal)
 	}
 	m.checkKept(t, req, got.Refusal, before, want, fresh)
 	for _, a := range fresh {
-		m.take(req.UID, a, m.poolOf(a).Name)
+		m.take(req.UID, a, m.home(a).Name)
 	}
 	m.leaving[req.UID] = leave
 	require.Equal(t, got, m.real.Assign(req), "asked again")
@@ -213,7 +248,7 @@ func (m *model) asked(req lb.Request) []netip.Addr {
 	asked := req.Addresses
 	if len(asked) == 0 {
 		asked = slices.DeleteFunc(slices.Clone(req.ExternalIPs), func(a netip.Addr) bool {
-			return m.poolOf(a) == nil && !slices.Contains(m.holders[a], req.UID)
+			return m.home(a) == nil && !slices.Contains(m.holders[a], req.UID)
 		})
 	}
 	if len(asked) == 0 && req.LoadBalancerIP.IsValid() {
@@ -231,10 +266,11 @@ func (m *model) asked(req lb.Request) []netip.Addr {
 // checkFresh: a new address comes from a pool that serves the Service, is shared with friends only, and is the one that
 // was asked for, that the key has, or that is next.
 func (m *model) checkFresh(t require.TestingT, req lb.Request, a netip.Addr) {
-	p := m.poolOf(a)
+	p := m.home(a)
 	require.NotNil(t, p, "%s lies in a pool", a)
 	require.True(t, serves(*p, req), "pool %s serves %s", p.Name, req.UID)
-	require.False(t, m.quarantine[a], "%s is not quarantined", a)
+	require.False(t, m.barred(a), "%s is given out", a)
+	require.False(t, m.closed[p.Name] && len(m.holders[a]) == 0, "%s comes from a closed pool", a)
 	require.Contains(t, req.Families, lb.FamilyOf(a))
 	if req.Pool != "" {
 		require.Equal(t, req.Pool, p.Name)
@@ -247,8 +283,8 @@ func (m *model) checkFresh(t require.TestingT, req lb.Request, a netip.Addr) {
 	}
 	if keyed := m.addressesOfKey(req, lb.FamilyOf(a)); len(keyed) > 0 {
 		fits := slices.IndexFunc(keyed, func(k netip.Addr) bool {
-			p := m.poolOf(k)
-			return p != nil && serves(*p, req) && !m.quarantine[k] && !slices.ContainsFunc(m.holders[k], func(uid string) bool {
+			p := m.home(k)
+			return p != nil && serves(*p, req) && !m.barred(k) && !slices.ContainsFunc(m.holders[k], func(uid string) bool {
 				return !friendly(req, m.views[uid], k) || !compatible(req, m.views[uid])
 			})
 		})
@@ -256,16 +292,15 @@ func (m *model) checkFresh(t require.TestingT, req lb.Request, a netip.Addr) {
 		require.Equal(t, keyed[fits], a, "the first of its key's that fits")
 		return
 	}
-	next, ok := m.next(req, lb.FamilyOf(a))
-	require.True(t, ok)
+	next, _ := m.next(req, lb.FamilyOf(a))
 	require.Equal(t, next, a, "the next one for %s", req.UID)
 }
 
 // addressesOfKey are those that others of the Service's key hold, may share and do not leave.
 func (m *model) addressesOfKey(req lb.Request, f lb.Family) []netip.Addr {
 	var found []netip.Addr
-	for _, a := range world {
-		p := m.poolOf(a)
+	for _, a := range everywhere {
+		p := m.home(a)
 		if lb.FamilyOf(a) != f || req.Pool != "" && (p == nil || p.Name != req.Pool) {
 			continue
 		}
@@ -280,10 +315,11 @@ func (m *model) addressesOfKey(req lb.Request, f lb.Family) []netip.Addr {
 	return found
 }
 
-// next is the address of a free choice: pools in order, and in each what was never used before what was freed.
-func (m *model) next(req lb.Request, f lb.Family) (netip.Addr, bool) {
+// next is what a free choice falls on: pools in order, and in each what was never used before what was freed, or an
+// order. Neither an address nor a pool: there is nothing.
+func (m *model) next(req lb.Request, f lb.Family) (netip.Addr, string) {
 	pools := slices.DeleteFunc(slices.Clone(m.pools), func(p config.Pool) bool {
-		return p.Addresses == nil || !serves(p, req) || !p.AutoAssign && p.Name != req.Pool || req.Pool != "" && p.Name != req.Pool
+		return p.Addresses == nil && !buyer(&p) || !serves(p, req) || !p.AutoAssign && p.Name != req.Pool || req.Pool != "" && p.Name != req.Pool
 	})
 	restricted := func(p config.Pool) int {
 		if len(p.AllowedNamespaces) > 0 || p.NamespaceSelector != nil {
@@ -292,28 +328,37 @@ func (m *model) next(req lb.Request, f lb.Family) (netip.Addr, bool) {
 		return 1
 	}
 	slices.SortFunc(pools, func(x, y config.Pool) int {
-		return cmp.Or(cmp.Compare(restricted(x), restricted(y)), cmp.Compare(y.Priority, x.Priority), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(cmp.Compare(restricted(x), restricted(y)), cmp.Compare(y.Priority, x.Priority), cmp.Compare(kind(&x), kind(&y)), cmp.Compare(x.Name, y.Name))
 	})
 	for _, p := range pools {
+		if buyer(&p) {
+			if buys(&p, f) && m.had(&p, req.UID, f) < limit(&p) {
+				return netip.Addr{}, p.Name
+			}
+			continue
+		}
 		for _, a := range world {
-			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) && len(m.holders[a]) == 0 && !m.quarantine[a] && !slices.Contains(m.freed, a) {
-				return a, true
+			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) && len(m.holders[a]) == 0 && !m.barred(a) && !slices.Contains(m.freed, a) {
+				return a, p.Name
 			}
 		}
 		for _, a := range m.freed {
 			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) {
-				return a, true
+				return a, p.Name
 			}
 		}
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}, ""
 }
 
 func (m *model) checkExhausted(t require.TestingT, req lb.Request) {
 	for _, f := range req.Families {
-		if _, ok := m.next(req, f); !ok {
+		if _, from := m.next(req, f); from == "" {
 			return
 		}
+	}
+	if m.scarce(req) {
+		return
 	}
 	require.Fail(t, "refused as exhausted although every family has a free address")
 }
@@ -328,7 +373,7 @@ func (m *model) servable(req lb.Request) bool {
 	}
 	for _, a := range asked {
 		p := m.poolOf(a)
-		if p == nil || !serves(*p, req) || m.quarantine[a] || req.Pool != "" && req.Pool != p.Name || !slices.Contains(families, lb.FamilyOf(a)) {
+		if p == nil || !serves(*p, req) || m.barred(a) || m.closed[p.Name] || req.Pool != "" && req.Pool != p.Name || !slices.Contains(families, lb.FamilyOf(a)) {
 			return false
 		}
 		for _, uid := range m.holders[a] {
@@ -339,8 +384,8 @@ func (m *model) servable(req lb.Request) bool {
 	}
 	served := 0
 	for _, f := range families {
-		_, free := m.next(req, f)
-		free = free && req.SharingKey == ""
+		_, from := m.next(req, f)
+		free := from != "" && !m.closed[from] && req.SharingKey == "" && !m.scarce(req)
 		if free || slices.ContainsFunc(asked, func(a netip.Addr) bool { return lb.FamilyOf(a) == f }) {
 			served++
 		}
@@ -362,6 +407,7 @@ func (m *model) checkKept(t require.TestingT, req lb.Request, refusal *lb.Refusa
 		}
 		if len(asked) == 0 && req.Pool == "" && slices.ContainsFunc(mine, alone) {
 			require.False(t, slices.ContainsFunc(fresh, func(a netip.Addr) bool { return lb.FamilyOf(a) == f }), "%v is held, why %v?", mine, fresh)
+			require.Empty(t, m.ordered(req.UID, f), "%v is held, why order another?", mine)
 			if len(staying) == 1 && alone(staying[0]) {
 				require.Contains(t, want, staying[0], "no swinging back to what was left")
 			}
@@ -376,18 +422,13 @@ func (m *model) checkKept(t require.TestingT, req lb.Request, refusal *lb.Refusa
 // check compares all that can be asked for.
 func (m *model) check(t require.TestingT) {
 	var outside []lb.Lease
-	for _, a := range world {
-		var holders []string
-		for _, r := range m.real.Holders(a) {
-			holders = append(holders, r.UID)
-		}
-		require.Equal(t, slices.Sorted(slices.Values(m.holders[a])), holders, "holders of %s", a)
+	for _, a := range everywhere {
 		name, ok := m.real.PoolOf(a)
-		p := m.poolOf(a)
+		p := m.home(a)
 		require.Equal(t, p != nil, ok)
 		if p != nil {
 			require.Equal(t, p.Name, name)
-		} else if len(holders) > 0 {
+		} else if len(m.holders[a]) > 0 {
 			outside = append(outside, lb.Lease{Addr: a, Pool: m.pool[a]})
 		}
 	}
@@ -398,6 +439,11 @@ func (m *model) check(t require.TestingT) {
 			held = append(held, lb.Lease{Addr: a, Pool: m.pool[a]})
 		}
 		require.Equal(t, held, m.real.Leases(uid), "leases of %s", uid)
+		var orders []pool.Order
+		for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
+			orders = append(orders, m.ordered(uid, f)...)
+		}
+		require.Equal(t, orders, m.real.Orders(uid), "orders of %s", uid)
 	}
 	require.Equal(t, m.usage(), m.real.Usage())
 }
@@ -407,16 +453,24 @@ func (m *model) usage() []lb.Usage {
 	for _, p := range slices.SortedFunc(slices.Values(m.pools), func(x, y config.Pool) int { return cmp.Compare(x.Name, y.Name) }) {
 		for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
 			u := lb.Usage{Pool: p.Name, Family: f}
-			for _, a := range world {
-				switch {
-				case p.Addresses == nil || !p.Addresses.Contains(a) || lb.FamilyOf(a) != f:
+			for _, a := range everywhere {
+				switch home := m.home(a); {
+				case home == nil || home.Name != p.Name || lb.FamilyOf(a) != f:
 					continue
 				case len(m.holders[a]) > 0:
 					u.Used++
-				case m.quarantine[a]:
+				case m.barred(a):
 					u.Quarantined++
 				}
 				u.Size++
+			}
+			for _, o := range m.orders {
+				if o.Order == (pool.Order{Pool: p.Name, Family: f}) {
+					u.Ordered++
+				}
+			}
+			if buyer(&p) && buys(&p, f) {
+				u.Size = limit(&p)
 			}
 			if u.Size > 0 {
 				usage = append(usage, u)
@@ -428,8 +482,15 @@ func (m *model) usage() []lb.Usage {
 
 // drain gives everything back; then every address of every pool is given out once and none is missing.
 func (m *model) drain(t require.TestingT) {
-	for _, a := range world {
+	for _, p := range m.pools {
+		m.setClosed(p.Name, false)
+	}
+	for len(m.orders) > 0 {
+		m.cancel(m.orders[0].uid, m.orders[0].Family)
+	}
+	for _, a := range everywhere {
 		m.setQuarantine(a, false)
+		m.setWithheld(a, false)
 		for _, uid := range slices.Clone(m.holders[a]) {
 			m.release(t, uid, a)
 		}
@@ -437,6 +498,9 @@ func (m *model) drain(t require.TestingT) {
 	m.check(t)
 	n := 0
 	for _, p := range m.pools {
+		if buyer(&p) {
+			continue
+		}
 		for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
 			for {
 				n++
@@ -518,7 +582,23 @@ func live(t *rapid.T) {
 			for _, a := range slices.Clone(m.leases[uid]) {
 				m.release(t, uid, a)
 			}
+			for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
+				m.cancel(uid, f)
+			}
 		},
+		"buy": func(t *rapid.T) { m.buy(t, genRequest(t).UID, genAddr(t)) },
+		"buy an order": func(t *rapid.T) {
+			if len(m.orders) > 0 {
+				m.buy(t, rapid.SampledFrom(m.orders).Draw(t, "order").uid, genAddr(t))
+			}
+		},
+		"cancel": func(t *rapid.T) {
+			m.cancel(genRequest(t).UID, rapid.SampledFrom([]lb.Family{lb.IPv4, lb.IPv6}).Draw(t, "family"))
+		},
+		"close":        func(t *rapid.T) { m.setClosed(fmt.Sprintf("p%d", rapid.IntRange(0, 2).Draw(t, "closed")), true) },
+		"open":         func(t *rapid.T) { m.setClosed(fmt.Sprintf("p%d", rapid.IntRange(0, 2).Draw(t, "opened")), false) },
+		"withhold":     func(t *rapid.T) { m.setWithheld(genAddr(t), true) },
+		"give out":     func(t *rapid.T) { m.setWithheld(genAddr(t), false) },
 		"release":      func(t *rapid.T) { m.release(t, genRequest(t).UID, genAddr(t)) },
 		"quarantine":   func(t *rapid.T) { m.setQuarantine(genAddr(t), true) },
 		"unquarantine": func(t *rapid.T) { m.setQuarantine(genAddr(t), false) },

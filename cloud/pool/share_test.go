@@ -47,7 +47,7 @@ func TestSharing(t *testing.T) {
 				return
 			}
 			gets(t, a, second, "192.0.2.5@office")
-			assert.Equal(t, []lb.Ref{first.Ref, second.Ref}, a.Holders(addr("192.0.2.5")))
+			assert.Equal(t, leases("192.0.2.5@office"), a.Leases(first.UID), "the first one keeps it")
 			assert.Equal(t, uint64(1), a.Usage()[0].Used)
 			assert.False(t, a.Release("default/a", addr("192.0.2.5")), "the other one still holds it")
 			release(t, a, "default/b", "192.0.2.5")
