@@ -45,14 +45,25 @@ func (j *judge) addresses(p *field.Path, f *filePool) *netipx.IPSet {
 		if complaint == "" {
 			complaint = unusableIn(r)
 		}
+		if complaint == "" && f.Hetzner != nil {
+			r, complaint = floating(r)
+		}
 		if complaint != "" {
 			j.invalid(at.Index(i), string(s), "%s", complaint)
 			continue
 		}
-		entries = append(entries, entry{IPRange: r, order: i})
 		set.AddRange(r)
+		if f.Hetzner != nil && r.From().Is6() {
+			r = netipx.RangeOfPrefix(networkOf(r.From()))
+		}
+		entries = append(entries, entry{IPRange: r, order: i})
 	}
 	for a, b := range overlaps(entries) {
+		if f.Hetzner != nil && b.From().Is6() {
+			j.invalid(at.Index(b.order), string(f.Addresses[b.order]), "is in one /%d with %s (%s), and of a Floating IP one address is used: keep one of the two",
+				floatingIPv6, at.Index(a.order), f.Addresses[a.order])
+			continue
+		}
 		j.invalid(at.Index(b.order), string(f.Addresses[b.order]), "overlaps %s (%s) in %s: list an address once",
 			at.Index(a.order), f.Addresses[a.order], rangeString(intersection(a.IPRange, b.IPRange)))
 	}

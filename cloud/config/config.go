@@ -7,6 +7,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"go4.org/netipx"
@@ -51,7 +52,7 @@ type Pool struct {
 	Name string
 
 	// Addresses of the pool, the excluded ones and (with avoidBuggyIPs) those that end in .0 and .255 taken
-	// out. Nil for other sources.
+	// out. Nil for other sources. With Hetzner there is one address of each IPv6 /64.
 	Addresses *netipx.IPSet
 
 	AutoAssign bool
@@ -82,6 +83,11 @@ type Pool struct {
 	// Hetzner is set when the addresses are Floating IPs.
 	Hetzner *HetznerPool
 	Updater *Updater
+}
+
+// Buys says whether a pool buys addresses. They are labelled with the name and the UID of the cluster.
+func Buys(c *Config) bool {
+	return slices.ContainsFunc(c.Pools, func(p Pool) bool { return p.Hetzner != nil && p.Hetzner.Ephemeral != nil })
 }
 
 // InterfaceNone as a pool's interface: the addresses are not bound by us.

@@ -23,6 +23,7 @@ func FuzzParse(f *testing.F) {
 		"pools: [{name: a, addresses: [192.0.2.0/24, \"2001:db8::/64\"], exclude: [192.0.2.1-192.0.2.9], avoidBuggyIPs: true, interface: pl0}]",
 		"pools: [{name: a, addresses: [192.0.2.1], interface: pl0}, {name: b, addresses: [192.0.2.1-192.0.2.2], interface: none}]",
 		"pools: [{name: a, addresses: [192.0.2.0/24], exclude: [192.0.2.7], interface: pl0}, {name: b, addresses: [192.0.2.7], interface: pl0}]",
+		"hetzner: {tokenFile: /t}\npools: [{name: a, addresses: [\"2001:db8::/64\", \"2001:db8:0:1:ffff:ffff:ffff:ffff\", \"2001:db8:0:2::\"], hetzner: {}, interface: none}, {name: b, addresses: [\"2001:db8:0:3::1\"], hetzner: {}, interface: none}]",
 		"pools: &p [{name: a, addresses: *p}]",
 		"pools: [{name: a, interface: pl0, tolerations: [{operator: Exists}], nodeSelector: {matchExpressions: [{key: a, operator: NotIn, values: [b]}]}, addresses: [10.0.0.0/8]}]",
 		"pools: [{e, e, e, [a]: b, [a]: b}]", //nolint:dupword // the fuzzer found it
@@ -71,6 +72,7 @@ func checkConfig(t *testing.T, c *Config) {
 	assert.Positive(t, c.Failover.ProbeInterval)
 	assert.Positive(t, c.Failover.FailureThreshold)
 	names := make(map[string]bool)
+	networks := make(map[netip.Prefix]string)
 	var taken netipx.IPSetBuilder
 	for _, pool := range c.Pools {
 		assert.NotEmpty(t, pool.Name)
@@ -89,6 +91,7 @@ func checkConfig(t *testing.T, c *Config) {
 		if pool.Hetzner != nil {
 			assert.NotEmpty(t, pool.Hetzner.Account.TokenFile)
 			assert.NotEmpty(t, pool.Hetzner.Account.Endpoint)
+			checkNetworks(t, pool, networks)
 			if e := pool.Hetzner.Ephemeral; e != nil {
 				sources++
 				assert.True(t, e.IPv4 || e.IPv6)
@@ -107,6 +110,26 @@ func checkConfig(t *testing.T, c *Config) {
 			assert.LessOrEqual(t, len(pool.Interface), 15)
 		}
 		assert.Equal(t, 1, sources, "pool %s", pool.Name)
+	}
+}
+
+// checkNetworks: of an IPv6 network at Hetzner one address is given out.
+func checkNetworks(t *testing.T, pool Pool, networks map[netip.Prefix]string) {
+	if pool.Addresses == nil {
+		return
+	}
+	for _, r := range pool.Addresses.Ranges() {
+		if r.From().Is4() {
+			continue
+		}
+		for a, n := r.From(), 0; a.Compare(r.To()) <= 0; a, n = a.Next(), n+1 {
+			if !assert.Less(t, n, 2, "pool %s has %s", pool.Name, r) {
+				return
+			}
+			network := netip.PrefixFrom(a, 64).Masked()
+			assert.Empty(t, networks[network], "%s of pool %s", a, pool.Name)
+			networks[network] = pool.Name
+		}
 	}
 }
 

@@ -17,16 +17,20 @@ func TestMistakes(t *testing.T) {
 	bought := func(body string) string {
 		return "hetzner: {tokenFile: /token}\npools:\n- {name: bought, interface: pl0, hetzner: " + body + "}"
 	}
+	floating := func(addresses string) string {
+		return "hetzner: {tokenFile: /token}\npools:\n- {name: floating, interface: pl0, hetzner: {}, addresses: " + addresses + "}"
+	}
 	edge := func(body string) string {
 		return "pools:\n- {name: edge, updater: {urls: [\"https://192.0.2.1/lb\"], host: 192.0.2.1, portRange: {low: 80, high: 90}, " + body + "}}"
 	}
 	const (
-		oneSource = "pools[0]: Required value: the pool has nothing to give out: write exactly one of addresses, hetzner.ephemeral, updater"
-		forms     = "is not an address, a CIDR or a range: write it as in 192.0.2.7, 192.0.2.32/28, 192.0.2.10-192.0.2.20 or 2001:db8:1::/112"
-		label     = "must be at most 63 of a-z, 0-9 and -, with a letter or a digit first and last"
-		duration  = "must be a duration with its unit, such as 300ms, 10s or 10m"
-		noUpdater = "an updater pool binds no addresses to nodes: remove it"
-		ifname    = "the name of an interface has no space, slash, colon, percent sign or special letter: choose another, such as pl0"
+		oneSource  = "pools[0]: Required value: the pool has nothing to give out: write exactly one of addresses, hetzner.ephemeral, updater"
+		forms      = "is not an address, a CIDR or a range: write it as in 192.0.2.7, 192.0.2.32/28, 192.0.2.10-192.0.2.20 or 2001:db8:1::/112"
+		label      = "must be at most 63 of a-z, 0-9 and -, with a letter or a digit first and last"
+		duration   = "must be a duration with its unit, such as 300ms, 10s or 10m"
+		noUpdater  = "an updater pool binds no addresses to nodes: remove it"
+		perNetwork = "an IPv6 Floating IP is a /64, routed to one server, of which one address is used: write each one as in 2001:db8:1::/64 or as in 2001:db8:1::1"
+		ifname     = "the name of an interface has no space, slash, colon, percent sign or special letter: choose another, such as pl0"
 	)
 	for name, tc := range map[string]struct{ file, want string }{
 		// The top.
@@ -116,6 +120,18 @@ func TestMistakes(t *testing.T) {
 		"no conflicts when bought": {bought("{ephemeral: {types: [ipv4]}}, conflictDetection: auto"), "pools[0].conflictDetection: Forbidden: it belongs to addresses that are announced on the network: remove it"},
 
 		// Hetzner.
+		"range of Floating IPs": {floating(`["2001:db8:1::1-2001:db8:1::9"]`), `pools[0].addresses[0]: Invalid value: "2001:db8:1::1-2001:db8:1::9": ` + perNetwork},
+		"many Floating IPs":     {floating(`["2001:db8:1::/48"]`), `pools[0].addresses[0]: Invalid value: "2001:db8:1::/48": ` + perNetwork},
+		"part of a Floating IP": {floating(`["2001:db8:1::/112"]`), `pools[0].addresses[0]: Invalid value: "2001:db8:1::/112": ` + perNetwork},
+		"a Floating IP twice":   {floating(`[203.0.113.4, "2001:db8:1::/64", "2001:db8:1::7"]`), `pools[0].addresses[2]: Invalid value: "2001:db8:1::7": is in one /64 with pools[0].addresses[1] (2001:db8:1::/64), and of a Floating IP one address is used: keep one of the two`},
+		"IPv4 twice":            {floating(`[203.0.113.4, 203.0.113.4/31]`), `pools[0].addresses[1]: Invalid value: "203.0.113.4/31": overlaps pools[0].addresses[0] (203.0.113.4) in 203.0.113.4: list an address once`},
+		"no part of it is used": {floating("[\"2001:db8:1::/64\"], exclude: [\"2001:db8:1::2\"]"), `pools[0].exclude[0]: Invalid value: "2001:db8:1::2": lies outside of the pool's addresses and excludes nothing: correct or remove it`},
+		"Floating IP of two pools": {floating("[\"2001:db8:1::/64\"]") + "\n- {name: more, interface: pl0, hetzner: {}, addresses: [\"2001:db8:1::2\"]}",
+			`pools[1].addresses: Invalid value: "2001:db8:1::2": is in one /64 with an address of pool "floating" (pools[0].addresses), and the whole /64 is routed to one server: keep one of the two`},
+		"Floating IP behind another": {floating("[\"2001:db8:0:1:ffff:ffff:ffff:ffff\", \"2001:db8:0:2::\"]") + "\n- {name: more, interface: pl0, hetzner: {}, addresses: [\"2001:db8:0:2::1\"]}",
+			`pools[1].addresses: Invalid value: "2001:db8:0:2::1": is in one /64 with an address of pool "floating" (pools[0].addresses), and the whole /64 is routed to one server: keep one of the two`},
+		"address of two such pools": {floating("[\"2001:db8:1::/64\"]") + "\n- {name: more, interface: pl0, hetzner: {}, addresses: [\"2001:db8:1::1\"]}",
+			`pools[1].addresses[0]: Invalid value: "2001:db8:1::1": overlaps pool "floating" (pools[0].addresses) in 2001:db8:1::1: an address belongs to one pool; take it out of one of them, or name it in exclude there`},
 		"no account":          {office("addresses: [192.0.2.7]\nhetzner: {}"), "pools[0].hetzner.tokenFile: Required value: no account is known: name the file that holds the API token here, or in hetzner.tokenFile at the top for all pools"},
 		"endpoint, no token":  {bought("{endpoint: 'https://api.example.com', ephemeral: {types: [ipv4]}}"), "pools[0].hetzner.endpoint: Forbidden: the token of another endpoint is of no use here: write tokenFile too, or remove it"},
 		"takeover of bought":  {bought("{takeover: true, ephemeral: {types: [ipv4]}}"), "pools[0].hetzner.takeover: Forbidden: an address that is bought with its Service is never taken from another server: it belongs to addresses"},

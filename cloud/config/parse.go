@@ -104,6 +104,7 @@ func (j *judge) config(f *file) *Config {
 		c.Pools = append(c.Pools, pool)
 	}
 	j.disjointAddresses(at, c.Pools, f.Pools)
+	j.disjointNetworks(at, c.Pools)
 	j.disjointPorts(at, c.Pools)
 	return c
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -180,14 +181,42 @@ func TestUnbuilt(t *testing.T) {
 	c, err := Load("testdata/full.yaml")
 	require.NoError(t, err)
 	assert.EqualError(t, Unbuilt(c), strings.TrimSpace(`
-hetzner: Forbidden: Hetzner Cloud is not served by this version of Mooring yet: remove it
 pools[0].loadBalancerClass: Forbidden: a class of load balancers is not served by this version of Mooring yet: remove it
-pools[1].hetzner: Forbidden: a pool of Floating IPs is not served by this version of Mooring yet: remove it
-pools[2].hetzner: Forbidden: a pool of Floating IPs is not served by this version of Mooring yet: remove it
 pools[3].updater: Forbidden: a pool behind an HTTP updater is not served by this version of Mooring yet: remove it
 `))
 
-	c, err = Parse([]byte(header + "pools: [{name: office, addresses: [192.0.2.7], interface: pl0}]"))
+	c, err = Parse([]byte(header + "hetzner: {tokenFile: /token}\npools: [{name: office, addresses: [192.0.2.7], interface: pl0}, {name: bought, interface: pl0, hetzner: {ephemeral: {types: [ipv4]}}}]"))
 	require.NoError(t, err)
 	assert.NoError(t, Unbuilt(c))
+}
+
+// Of an IPv6 Floating IP one address is given out: the one that is listed, or the first of a /64.
+func TestFloatingIPs(t *testing.T) {
+	c, err := Parse([]byte(header + `
+hetzner: {tokenFile: /token}
+pools:
+- name: floating
+  addresses: [203.0.113.4/31, "2001:db8:1::/64", "2001:db8:2::5", "2001:db8:3::9/128", "2001:db8:4::/64"]
+  exclude: ["2001:db8:4::/64"]
+  interface: none
+  hetzner: {}
+- {name: more, addresses: ["2001:db8:5::1"], interface: pl0, hetzner: {}}
+- {name: office, addresses: ["2001:db8:5::/112"], exclude: ["2001:db8:5::1"], interface: pl0}
+`))
+	require.NoError(t, err)
+	assert.Equal(t, "[203.0.113.4-203.0.113.5 2001:db8:1::1-2001:db8:1::1 2001:db8:2::5-2001:db8:2::5 2001:db8:3::9-2001:db8:3::9]",
+		fmt.Sprint(c.Pools[0].Addresses.Ranges()))
+	assert.Equal(t, InterfaceNone, c.Pools[0].Interface)
+}
+
+func TestBuys(t *testing.T) {
+	const listed = "{name: floating, addresses: [203.0.113.4], interface: pl0, hetzner: {}}"
+	for pools, want := range map[string]bool{
+		"[" + listed + "]": false,
+		"[" + listed + ", {name: bought, interface: none, hetzner: {ephemeral: {types: [ipv6]}}}]": true,
+	} {
+		c, err := Parse([]byte(header + "hetzner: {tokenFile: /token}\npools: " + pools))
+		require.NoError(t, err)
+		assert.Equal(t, want, Buys(c), pools)
+	}
 }

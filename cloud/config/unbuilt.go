@@ -8,16 +8,10 @@ import "k8s.io/apimachinery/pkg/util/validation/field"
 func Unbuilt(c *Config) error {
 	const way = "is not served by this version of Mooring yet: remove it"
 	var unbuilt field.ErrorList
-	if c.Hetzner != nil {
-		unbuilt = append(unbuilt, field.Forbidden(field.NewPath("hetzner"), "Hetzner Cloud "+way))
-	}
 	for i := range c.Pools {
 		pool, at := &c.Pools[i], field.NewPath("pools").Index(i)
 		if pool.LoadBalancerClass != "" {
 			unbuilt = append(unbuilt, field.Forbidden(at.Child("loadBalancerClass"), "a class of load balancers "+way))
-		}
-		if pool.Hetzner != nil {
-			unbuilt = append(unbuilt, field.Forbidden(at.Child("hetzner"), "a pool of Floating IPs "+way))
 		}
 		if pool.Updater != nil {
 			unbuilt = append(unbuilt, field.Forbidden(at.Child("updater"), "a pool behind an HTTP updater "+way))
