@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,10 +11,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestExampleIsValidAndServed(t *testing.T) {
-	c, err := Load("../../docs/examples/cloud-config.yaml")
+func TestExamplesAreValidAndServed(t *testing.T) {
+	examples, err := filepath.Glob("../../docs/examples/cloud-config*.yaml")
 	require.NoError(t, err)
-	assert.NoError(t, Unbuilt(c), "a user who tries the example gets a controller that runs")
+	require.Len(t, examples, 2)
+	for _, example := range examples {
+		t.Run(filepath.Base(example), func(t *testing.T) {
+			c, err := Load(example)
+			require.NoError(t, err)
+			assert.NoError(t, Unbuilt(c), "a user who tries the example gets a controller that runs")
+		})
+	}
 }
 
 // The reference page names every key of the cloud-config.
