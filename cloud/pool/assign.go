@@ -91,10 +91,10 @@ type plan struct {
 }
 
 // plan decides, and gives up the Service's orders that are not wanted any more. An order that stands keeps its place
-// before one that is new. When one does not last, what is decided must not depend on it: asked again, it would be
-// forgotten.
+// before one that is new. When it turns out not to be wanted, the decision is made again without the room that it took:
+// the answer is the same when it is asked for the next time.
 func (a *Allocator) plan(s *service, req *lb.Request) plan {
-	standing := a.standing(s, req)
+	standing := s.standing(req)
 	for {
 		for _, o := range slices.Clone(s.orders) {
 			if !slices.Contains(standing, o.space) {

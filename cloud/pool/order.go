@@ -157,17 +157,11 @@ func (a *Allocator) reorder() {
 	}
 }
 
-// standing are the spaces of those orders of the Service that are still what it asks for.
-func (a *Allocator) standing(s *service, req *lb.Request) []*space {
-	if len(s.orders) == 0 {
-		return nil
-	}
-	families, asked := wantedFamilies(req), a.asked(s, req)
+// standing are the spaces of those orders of the Service that a free choice could still fall on.
+func (s *service) standing(req *lb.Request) []*space {
 	var standing []*space
 	for _, o := range s.orders {
-		f, p := o.space.family, o.space.pool
-		covered := slices.ContainsFunc(asked.addrs, func(addr netip.Addr) bool { return lb.FamilyOf(addr) == f })
-		if slices.Contains(families, f) && !covered && p.offers(req) && (req.Pool == "" || req.Pool == p.Name) && a.stay(s, req, f) == nil {
+		if p := o.space.pool; p.offers(req) && (req.Pool == "" || req.Pool == p.Name) {
 			standing = append(standing, o.space)
 		}
 	}
@@ -180,7 +174,7 @@ func (a *Allocator) awaits(s *service, req *lb.Request, named *pool, f lb.Family
 	var buyers []*order
 	if s.key != "" {
 		for _, member := range a.groups[s.group()] {
-			if o := member.order(f); member != s && o != nil && (named == nil || o.space.pool == named) {
+			if o := member.order(f); o != nil && (named == nil || o.space.pool == named) {
 				buyers = append(buyers, o)
 			}
 		}
