@@ -9,8 +9,10 @@ package cloud
 
 import (
 	"context"
+	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
@@ -44,6 +46,14 @@ type Options struct {
 	// LeaseNamespace is where the Leases of leader election and of the epoch live; LeaseName is that of leader
 	// election, empty when there is none.
 	LeaseNamespace, LeaseName string
+	// ClusterName is --cluster-name: part of the names and labels of what is bought.
+	ClusterName string
+	// Hetzner is the transport of all calls to Hetzner; nil: the network.
+	Hetzner http.RoundTripper
+	// Registerer takes up the metrics of the client of Hetzner; nil: there are none.
+	Registerer prometheus.Registerer
+	// Version of Mooring.
+	Version string
 	// Pod of this controller, for events about its configuration; empty outside of a cluster.
 	Pod corev1.ObjectReference
 	// Exit ends the process: this controller must not write any more.
@@ -60,6 +70,8 @@ type Registry interface {
 type Cloud struct {
 	options Options
 	config  *config.Config
+	// initializeNodes as it was at the start: which controllers run is decided once.
+	initializeNodes bool
 	// watcher of the cloud-config; it knows what was loaded at the start.
 	watcher *config.Watcher
 	room    *room
@@ -75,14 +87,15 @@ var (
 // leadership (Initialize).
 func New(o Options) (*Cloud, error) {
 	c := &Cloud{options: o}
-	if err := c.loadConfig(); err != nil {
-		return nil, err
-	}
 	addresses, err := v1alpha1.NewClient(o.REST)
 	if err != nil {
 		return nil, err
 	}
 	c.room = newRoom(o, addresses)
+	if err := c.loadConfig(); err != nil {
+		return nil, err
+	}
+	c.initializeNodes = c.config.InitializeNodes
 	c.lease = &leadership{client: o.Client, namespace: o.LeaseNamespace, name: o.LeaseName}
 	return c, nil
 }
@@ -141,10 +154,10 @@ func (c *Cloud) LoadBalancer() (cloudprovider.LoadBalancer, bool) { return &load
 // InstancesV2 implements cloudprovider.Interface: with initializeNodes the cloud-node controller initialises Nodes
 // through it.
 func (c *Cloud) InstancesV2() (cloudprovider.InstancesV2, bool) {
-	if !c.config.InitializeNodes {
+	if !c.initializeNodes {
 		return nil, false
 	}
-	return &instances{objects: c.room.objects, synced: c.room.objectsSynced, clock: c.options.Clock}, true
+	return &instances{objects: c.room.objects, synced: c.room.objectsSynced, server: c.room.serverOf, clock: c.options.Clock}, true
 }
 
 // Instances implements cloudprovider.Interface: superseded by InstancesV2.

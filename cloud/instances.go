@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
 // instances initialises Nodes. It never says that a machine does not exist: the cloud-node-lifecycle controller
@@ -23,6 +25,8 @@ type instances struct {
 	objects cache.Indexer
 	// synced: objects are all there.
 	synced func() bool
+	// server at the cloud that a Node runs on, when there is one that is known; read: all accounts have shown theirs.
+	server func(node string) (server lb.Server, found, read bool)
 	clock  clock.PassiveClock
 }
 
@@ -31,6 +35,19 @@ var _ cloudprovider.InstancesV2 = (*instances)(nil)
 // agentGrace is how long a new Node without a provided node IP waits for its agent's report. After it the Node is
 // initialised with its host name alone; its addresses follow with the next node status update.
 const agentGrace = 30 * time.Second
+
+// serverGrace is how long a new Node waits until it is known whether it runs on a server of an account: its providerID
+// cannot be changed later.
+const serverGrace = 2 * time.Minute
+
+// serverOf returns the server at the cloud that a Node runs on.
+func (r *room) serverOf(node string) (server lb.Server, found, read bool) {
+	l := r.ledger()
+	if l == nil {
+		return lb.Server{}, false, false
+	}
+	return l.ServerOf(node)
+}
 
 // InstanceExists is always true.
 func (i *instances) InstanceExists(context.Context, *corev1.Node) (bool, error) { return true, nil }
@@ -41,9 +58,15 @@ func (i *instances) InstanceShutdown(context.Context, *corev1.Node) (bool, error
 // InstanceMetadata returns the Node's identity and addresses. The metadata is never nil.
 func (i *instances) InstanceMetadata(_ context.Context, node *corev1.Node) (*cloudprovider.InstanceMetadata, error) {
 	m := &cloudprovider.InstanceMetadata{ProviderID: node.Spec.ProviderID}
-	if m.ProviderID == "" {
-		m.ProviderID = ProviderName + "://" + node.Name
+	server, found, read := i.server(node.Name)
+	switch {
+	case found:
+		m.InstanceType, m.Zone, m.Region = server.Type, server.Zone, server.Region
+		m.ProviderID = cmp.Or(m.ProviderID, server.ProviderID())
+	case m.ProviderID == "" && !read && i.clock.Since(node.CreationTimestamp.Time) < serverGrace:
+		return nil, fmt.Errorf("node %s: waiting for the accounts at the cloud to show their servers", node.Name)
 	}
+	m.ProviderID = cmp.Or(m.ProviderID, ProviderName+"://"+node.Name)
 	provided := node.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr]
 	if !i.synced() {
 		return nil, fmt.Errorf("node %s: what the agents report is not read yet", node.Name)

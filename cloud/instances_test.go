@@ -12,6 +12,7 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
 func TestInstanceMetadata(t *testing.T) {
@@ -33,7 +34,11 @@ func TestInstanceMetadata(t *testing.T) {
 
 	clock := testclock.NewFakePassiveClock(born.Add(time.Second))
 	synced := false
-	i := &instances{objects: cache.NewIndexer(cache.MetaNamespaceKeyFunc, nil), synced: func() bool { return synced }, clock: clock}
+	found, read := false, true
+	server := func(string) (lb.Server, bool, bool) {
+		return lb.Server{ID: 7, Type: "cx22", Zone: "fsn1-dc14", Region: "fsn1"}, found, read
+	}
+	i := &instances{objects: cache.NewIndexer(cache.MetaNamespaceKeyFunc, nil), synced: func() bool { return synced }, server: server, clock: clock}
 
 	_, err := i.InstanceMetadata(t.Context(), node(nil))
 	require.Error(t, err, "what the agents report is not read yet")
@@ -65,6 +70,20 @@ func TestInstanceMetadata(t *testing.T) {
 	assert.Equal(t, []corev1.NodeAddress{internal("10.0.0.1"), internal("10.1.0.1"), hostname}, m.NodeAddresses,
 		"the address of the default route first")
 	assert.Equal(t, "hcloud://42", m.ProviderID, "a Node's own providerID stays")
+
+	clock.SetTime(born.Add(time.Second))
+	read = false
+	_, err = i.InstanceMetadata(t.Context(), node(nil))
+	require.ErrorContains(t, err, "waiting for the accounts", "a providerID cannot be changed later")
+	clock.SetTime(born.Add(serverGrace))
+	m, err = i.InstanceMetadata(t.Context(), node(nil))
+	require.NoError(t, err, "not for ever")
+	assert.Equal(t, "mooring://n1", m.ProviderID)
+	found, read = true, true
+	m, err = i.InstanceMetadata(t.Context(), node(nil))
+	require.NoError(t, err)
+	assert.Equal(t, "hcloud://7", m.ProviderID)
+	assert.Equal(t, []string{"cx22", "fsn1-dc14", "fsn1"}, []string{m.InstanceType, m.Zone, m.Region})
 
 	exists, err := i.InstanceExists(t.Context(), node(nil))
 	require.NoError(t, err)

@@ -35,7 +35,8 @@ func (b *loadBalancer) GetLoadBalancer(_ context.Context, _ string, svc *corev1.
 	if l == nil {
 		return nil, false, errNotAdopted
 	}
-	return &svc.Status.LoadBalancer, l.Holds(string(svc.UID)), nil
+	uid := string(svc.UID)
+	return &svc.Status.LoadBalancer, l.Holds(uid) || l.MayHold(uid), nil
 }
 
 // GetLoadBalancerName returns the name that the Service would have at a cloud.
@@ -79,12 +80,15 @@ func (b *loadBalancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, 
 	var v ledger.View
 	if b.room.await(ctx, keyOf(svc), func(l *ledger.Ledger) bool {
 		v = l.View(string(svc.UID))
-		return !v.Holds
+		return !v.Holds && !l.MayHold(string(svc.UID))
 	}) {
 		return nil
 	}
 	if v.Waiting != nil {
 		return errors.New(v.Waiting.String())
+	}
+	if !v.Holds {
+		return fmt.Errorf("whether an address was bought for %s is not known yet: an account at the cloud is being read", refOf(svc))
 	}
 	return fmt.Errorf("addresses of %s are not released yet", refOf(svc))
 }

@@ -13,11 +13,13 @@ type instruments struct {
 	writes    *metrics.CounterVec
 	published *metrics.Histogram
 	reloads   *metrics.CounterVec
+	calls     *metrics.CounterVec
+	rented    *metrics.CounterVec
 }
 
 // newInstruments registers the controller's metrics; the ledger is asked when they are read, and may be nil until
 // it is rebuilt.
-func newInstruments(registry Registry, l func() *ledger.Ledger) *instruments {
+func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() []budget) *instruments {
 	m := &instruments{
 		steps: metrics.NewCounterVec(&metrics.CounterOpts{
 			Name: "mooring_address_steps_total", StabilityLevel: metrics.ALPHA,
@@ -37,9 +39,39 @@ func newInstruments(registry Registry, l func() *ledger.Ledger) *instruments {
 			Help: "Changes of the cloud-config by result: ok, refused.",
 		}, []string{"result"}),
 	}
-	registry.MustRegister(m.steps, m.writes, m.published, m.reloads)
-	registry.CustomMustRegister(&stats{ledger: l})
+	m.calls = metrics.NewCounterVec(&metrics.CounterOpts{
+		Name: "mooring_cloud_calls_total", StabilityLevel: metrics.ALPHA,
+		Help: "Calls to the cloud that were decided, by operation (buy, assign, unassign, label, delete, look) and result: ok, or the kind of failure.",
+	}, []string{"op", "result"})
+	m.rented = metrics.NewCounterVec(&metrics.CounterOpts{
+		Name: "mooring_floating_ips_total", StabilityLevel: metrics.ALPHA,
+		Help: "Floating IPs that were bought and that were given back (released), by pool.",
+	}, []string{"pool", "event"})
+	registry.MustRegister(m.steps, m.writes, m.published, m.reloads, m.calls, m.rented)
+	registry.CustomMustRegister(&stats{ledger: l, budgets: budgets})
 	return m
+}
+
+// called counts a call to the cloud.
+func (m *instruments) called(job ledger.Job, answer ledger.Answer) {
+	result := "ok"
+	if answer.Fault != nil {
+		result = string(answer.Fault.Kind)
+	}
+	m.calls.WithLabelValues(string(job.Op), result).Inc()
+	switch {
+	case answer.Fault != nil:
+	case job.Op == ledger.OpBuy:
+		m.rented.WithLabelValues(job.Pool, "bought").Inc()
+	case job.Op == ledger.OpDelete:
+		m.rented.WithLabelValues(job.Pool, "released").Inc()
+	}
+}
+
+// budget is what is left of an account's rate limit.
+type budget struct {
+	account          string
+	remaining, limit int
 }
 
 func (m *instruments) wrote(kind string, err error) {
@@ -56,7 +88,8 @@ func (m *instruments) wrote(kind string, err error) {
 // stats reads the ledger when metrics are asked for.
 type stats struct {
 	metrics.BaseStableCollector
-	ledger func() *ledger.Ledger
+	ledger  func() *ledger.Ledger
+	budgets func() []budget
 }
 
 var (
@@ -65,12 +98,17 @@ var (
 	descUnserved = metrics.NewDesc("mooring_services_refused", "Services that something is refused to.", nil, nil, metrics.ALPHA, "")
 	descUnbound  = metrics.NewDesc("mooring_addresses_unbound", "Addresses that a Service holds and no node has bound.", nil, nil, metrics.ALPHA, "")
 	descOutside  = metrics.NewDesc("mooring_addresses_outside", "Addresses in use whose pool is not configured or does not contain them.", nil, nil, metrics.ALPHA, "")
+	descBudget   = metrics.NewDesc("mooring_cloud_calls_remaining", "Calls that the account's rate limit leaves now, as estimated from its last answer.", []string{"account"}, nil, metrics.ALPHA, "")
+	descLimit    = metrics.NewDesc("mooring_cloud_calls_limit", "Calls an hour that the account's rate limit allows all who use it.", []string{"account"}, nil, metrics.ALPHA, "")
+	descOpen     = metrics.NewDesc("mooring_account_open", "1 when the account was read and shows servers of this cluster, else 0: then nothing is done there.", []string{"account"}, nil, metrics.ALPHA, "")
+	descOrphans  = metrics.NewDesc("mooring_floating_ips_orphaned", "Floating IPs that this cluster bought for Services that exist no more.", []string{"account"}, nil, metrics.ALPHA, "")
 	descEpoch    = metrics.NewDesc("mooring_epoch", "Number of this controller's leadership.", nil, nil, metrics.ALPHA, "")
 )
 
 // DescribeWithStability implements metrics.StableCollector.
 func (s *stats) DescribeWithStability(ch chan<- *metrics.Desc) {
-	for _, d := range []*metrics.Desc{descAddresses, descUnserved, descUnbound, descOutside, descEpoch} {
+	for _, d := range []*metrics.Desc{descAddresses, descUnserved, descUnbound, descOutside, descEpoch,
+		descBudget, descLimit, descOpen, descOrphans} {
 		ch <- d
 	}
 }
@@ -94,4 +132,16 @@ func (s *stats) CollectWithStability(ch chan<- metrics.Metric) {
 	gauge(descUnbound, float64(st.Unbound))
 	gauge(descOutside, float64(len(st.Outside)))
 	gauge(descEpoch, float64(l.Epoch()))
+	for _, a := range st.Accounts {
+		open := 0.0
+		if a.Open {
+			open = 1
+		}
+		gauge(descOpen, open, a.Key)
+		gauge(descOrphans, float64(a.Orphans), a.Key)
+	}
+	for _, b := range s.budgets() {
+		gauge(descBudget, float64(b.remaining), b.account)
+		gauge(descLimit, float64(b.limit), b.account)
+	}
 }

@@ -49,6 +49,7 @@ func reportOf(o *v1alpha1.NodeAddresses) ledger.Report {
 	for _, a := range o.Status.NodeAddresses {
 		if prefix, err := netip.ParsePrefix(a.Address); err == nil {
 			r.Subnets = append(r.Subnets, lb.Subnet{Interface: a.Interface, Prefix: prefix.Masked()})
+			r.Addresses = append(r.Addresses, prefix.Addr())
 		}
 	}
 	return r
@@ -63,7 +64,7 @@ func entriesOf(o *v1alpha1.NodeAddresses) []ledger.EntryView {
 		}
 		e := ledger.EntryView{
 			Addr: addr, Interface: a.Interface, Uplink: a.Uplink, Pool: a.Pool, State: place.State(a.State),
-			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded,
+			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded, FloatingIP: a.FloatingIP,
 		}
 		for _, s := range a.Services {
 			e.Services = append(e.Services, lb.Ref{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)})
@@ -73,12 +74,22 @@ func entriesOf(o *v1alpha1.NodeAddresses) []ledger.EntryView {
 	return entries
 }
 
+// specOf is what a node's object shall say.
+func specOf(v ledger.NodeView) v1alpha1.NodeAddressesSpec {
+	spec := v1alpha1.NodeAddressesSpec{Addresses: addressesOf(v.Entries)}
+	if v.ServerID != 0 {
+		server := lb.Server{ID: v.ServerID}
+		spec.ProviderID = server.ProviderID()
+	}
+	return spec
+}
+
 func addressesOf(entries []ledger.EntryView) []v1alpha1.Address {
 	addresses := make([]v1alpha1.Address, 0, len(entries))
 	for _, e := range entries {
 		a := v1alpha1.Address{
 			Address: e.Addr.String(), Interface: e.Interface, Uplink: e.Uplink, Pool: e.Pool, State: v1alpha1.State(e.State),
-			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded,
+			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded, FloatingIP: e.FloatingIP,
 		}
 		for _, s := range e.Services {
 			a.Services = append(a.Services, v1alpha1.ServiceReference{Namespace: s.Namespace, Name: s.Name, UID: types.UID(s.UID)})

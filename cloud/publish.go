@@ -28,6 +28,11 @@ const (
 	// eventConfigRefused and eventConfigLoaded are about the controller's Pod: the cloud-config changed.
 	eventConfigRefused = "CloudConfigRefused"
 	eventConfigLoaded  = "CloudConfigLoaded"
+	// eventTokenAccepted and eventTokenRefused are about the controller's Pod: a token file changed.
+	eventTokenAccepted = "TokenAccepted"
+	eventTokenRefused  = "TokenRefused"
+	// eventAbandoned: a Service was forgotten without cleaning.
+	eventAbandoned = "Abandoned"
 )
 
 // shortWait is not worth a write of the status: a grant takes some ten milliseconds.

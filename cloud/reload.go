@@ -22,31 +22,49 @@ func (c *Cloud) loadConfig() error {
 	if err != nil {
 		return err
 	}
-	if err := config.Unbuilt(cfg); err != nil {
+	if err := c.take(cfg); err != nil {
 		return fmt.Errorf("cloud-config %s: %w", c.options.ConfigFile, err)
 	}
 	c.config = cfg
 	return nil
 }
 
-// configChanged takes over a changed cloud-config, or says why not.
-func (c *Cloud) configChanged(cfg *config.Config) error {
+// defaultClusterName is what --cluster-name is when nobody sets it.
+const defaultClusterName = "kubernetes"
+
+// take judges what only the controller can judge of a cloud-config, and reads its token files.
+func (c *Cloud) take(cfg *config.Config) error {
 	if err := config.Unbuilt(cfg); err != nil {
 		return err
 	}
-	if err := c.room.ledger().SetConfig(cfg, c.options.Clock.Now()); err != nil {
+	if config.Buys(cfg) && (c.options.ClusterName == "" || c.options.ClusterName == defaultClusterName) {
+		return fmt.Errorf("a pool buys Floating IPs, which carry the cluster's name: set --cluster-name to a name of your own (it is %q)",
+			c.options.ClusterName)
+	}
+	return c.room.tenants.load(cfg)
+}
+
+// configChanged takes over a changed cloud-config, or says why not.
+func (c *Cloud) configChanged(cfg *config.Config) error {
+	if err := c.take(cfg); err != nil {
 		return err
 	}
+	if err := c.room.ledger().SetConfig(cfg, c.room.tenants.rental(cfg), c.options.Clock.Now()); err != nil {
+		// What was loaded belongs to a configuration that does not come into force.
+		return errors.Join(err, c.room.tenants.load(c.config))
+	}
+	c.config = cfg
+	c.room.tenants.follow()
 	c.room.resyncEvery.Store(int64(cfg.ResyncInterval))
 	c.room.drain()
 	c.room.metrics.reloads.WithLabelValues("ok").Inc()
-	klog.Background().Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools),
-		"restartNeeded", cfg.InitializeNodes != c.config.InitializeNodes)
+	restart := cfg.InitializeNodes != c.initializeNodes
+	klog.Background().Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools), "restartNeeded", restart)
 	message := "the changed cloud-config is in force"
-	if cfg.InitializeNodes != c.config.InitializeNodes {
+	if restart {
 		message += ", but for initializeNodes: that is read at the start only, restart the controller"
 	}
-	c.tellPod(corev1.EventTypeNormal, eventConfigLoaded, message)
+	c.room.tellPod(corev1.EventTypeNormal, eventConfigLoaded, message)
 	return nil
 }
 
@@ -55,18 +73,19 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 func (c *Cloud) configRefused(err error) {
 	c.room.metrics.reloads.WithLabelValues("refused").Inc()
 	klog.Background().Error(err, "Cloud-config refused; the last good one stays in force", "file", c.options.ConfigFile)
-	c.tellPod(corev1.EventTypeWarning, eventConfigRefused, "the last good cloud-config stays in force: "+err.Error())
+	c.room.tellPod(corev1.EventTypeWarning, eventConfigRefused, "the last good cloud-config stays in force: "+err.Error())
 }
 
 // maxEventMessage is the API server's limit for an event's note.
 const maxEventMessage = 1024
 
-func (c *Cloud) tellPod(kind, reason, message string) {
-	if c.options.Pod.Name == "" {
+// tellPod says something to those who look at the controller's Pod.
+func (r *room) tellPod(kind, reason, message string) {
+	if r.options.Pod.Name == "" {
 		return
 	}
 	if len(message) > maxEventMessage {
 		message = message[:maxEventMessage-3] + "..."
 	}
-	c.options.Recorder.Event(&c.options.Pod, kind, reason, message)
+	r.options.Recorder.Event(&r.options.Pod, kind, reason, message)
 }

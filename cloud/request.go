@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	cloudapi "k8s.io/cloud-provider/api"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
@@ -25,6 +26,7 @@ func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointN
 		PodSelector:     labels.Set(svc.Spec.Selector).String(),
 		SharingKey:      svc.Annotations[lb.AnnotationSharingKey],
 		Pool:            svc.Annotations[lb.AnnotationPool],
+		Retain:          svc.Annotations[lb.AnnotationRetain] == "true",
 	}
 	if r.Pool == "" {
 		r.Pool = svc.Annotations[lb.AnnotationPaperLBConfig]
@@ -136,7 +138,16 @@ func endpointNodes(endpointSlices []*discoveryv1.EndpointSlice) []string {
 func nodeOf(n *corev1.Node) lb.Node {
 	v := lb.Node{
 		Name: n.Name, UID: string(n.UID), Labels: n.Labels, Ready: lb.Unknown,
-		Cordoned: n.Spec.Unschedulable, Deleting: n.DeletionTimestamp != nil,
+		Cordoned: n.Spec.Unschedulable, Deleting: n.DeletionTimestamp != nil, ProviderID: n.Spec.ProviderID,
+	}
+	texts := strings.Split(n.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr], ",")
+	for _, a := range n.Status.Addresses {
+		texts = append(texts, a.Address)
+	}
+	for _, text := range texts {
+		if addr, ok := parseAddr(strings.TrimSpace(text)); ok && !slices.Contains(v.Addresses, addr) {
+			v.Addresses = append(v.Addresses, addr)
+		}
 	}
 	for _, t := range n.Spec.Taints {
 		v.Taints = append(v.Taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: t.Effect})

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/hetzner"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/place"
@@ -57,6 +58,7 @@ type room struct {
 	objectsSynced cache.InformerSynced
 
 	writer      *writer
+	tenants     *tenants
 	waiting     waiting
 	resyncEvery atomic.Int64 // nanoseconds
 
@@ -79,8 +81,14 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 			workqueue.TypedRateLimitingQueueConfig[string]{Name: "mooring_nodes"}),
 		stopped: make(chan struct{}),
 	}
-	r.metrics = newInstruments(o.Metrics, r.ledger)
 	r.writer = &writer{room: r}
+	r.tenants = &tenants{
+		room: r, accounts: hetzner.NewAccounts(hetzner.Options{
+			Transport: o.Hetzner, Clock: o.Clock, Registerer: o.Registerer, Version: o.Version,
+		}),
+		clusterName: o.ClusterName, of: map[string]*tenant{},
+	}
+	r.metrics = newInstruments(o.Metrics, r.ledger, r.tenants.budgets)
 	r.informers()
 	return r
 }
@@ -101,6 +109,7 @@ func (r *room) run(ctx context.Context) {
 	for range nodeWorkers {
 		r.work(func() bool { return next(ctx, r, r.nodeQueue, r.writer.sync) })
 	}
+	r.working.Go(func() { r.tenants.run(ctx) })
 	r.drain()
 	select {
 	case <-ctx.Done():
@@ -155,8 +164,7 @@ func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateL
 	case err == nil:
 		queue.Forget(key)
 	case errors.Is(err, errSuperseded):
-		r.stopOnce.Do(func() { close(r.stopped) })
-		r.options.Exit(err)
+		r.superseded(err)
 	case apierrors.IsConflict(err):
 		// What the informer is about to show is newer than what this decision was made on.
 		queue.AddRateLimited(key)
@@ -165,6 +173,12 @@ func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateL
 		queue.AddRateLimited(key)
 	}
 	return true
+}
+
+// superseded ends this process: it must not write any more.
+func (r *room) superseded(err error) {
+	r.stopOnce.Do(func() { close(r.stopped) })
+	r.options.Exit(err)
 }
 
 // drain carries out what the ledger decided: keys into queues, moves into log and events, the alarm to its time.
@@ -180,8 +194,16 @@ func (r *room) drain() {
 	for key := range e.Services {
 		r.queue.Add(key)
 	}
+	r.tenants.wake(e)
 	for _, m := range e.Moves {
 		r.tell(m)
+	}
+	for _, n := range e.Notices {
+		kind := corev1.EventTypeNormal
+		if n.Warning {
+			kind = corev1.EventTypeWarning
+		}
+		r.options.Recorder.Event(serviceReference(n.Service), kind, string(n.Reason), n.Message)
 	}
 }
 

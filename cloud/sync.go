@@ -3,11 +3,13 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 )
 
@@ -20,6 +22,9 @@ func (r *room) sync(ctx context.Context, key ledger.Key) error {
 		return fmt.Errorf("read service %s/%s: %w", key.Namespace, key.Name, err)
 	}
 	l := r.ledger()
+	if err == nil {
+		l.Retain(string(svc.UID), svc.Annotations[lb.AnnotationRetain] == "true")
+	}
 	for _, uid := range l.UIDs(key) {
 		if err != nil || uid != string(svc.UID) || !ours(svc) {
 			l.Unwant(uid, r.options.Clock.Now())
@@ -30,12 +35,23 @@ func (r *room) sync(ctx context.Context, key ledger.Key) error {
 		return nil
 	}
 	if !ours(svc) {
+		if svc.DeletionTimestamp != nil && svc.Annotations[lb.AnnotationAbandon] == "true" {
+			r.abandon(svc)
+		}
 		r.drain()
 		return r.withdraw(ctx, svc, l.View(string(svc.UID)))
 	}
 	r.want(svc)
 	r.drain()
 	return r.publish(ctx, svc, l.View(string(svc.UID)))
+}
+
+// abandon forgets what a Service that is being deleted holds at the cloud, because its user says so.
+func (r *room) abandon(svc *corev1.Service) {
+	left := r.ledger().Abandon(string(svc.UID), r.options.Clock.Now())
+	if len(left) > 0 {
+		r.options.Recorder.Event(svc, corev1.EventTypeWarning, eventAbandoned, "left behind because of annotation "+lb.AnnotationAbandon+": "+strings.Join(left, "; "))
+	}
 }
 
 // want tells the ledger what the Service asks for, or that this does not parse.

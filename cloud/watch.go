@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
+	servicehelper "k8s.io/cloud-provider/service/helpers"
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
@@ -200,7 +201,7 @@ func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	l := ledger.New(cfg, term)
+	l := ledger.New(cfg, r.tenants.rental(cfg), term)
 	notes := l.Adopt(snapshot, r.options.Clock.Now())
 	logger := klog.FromContext(ctx)
 	for _, note := range notes {
@@ -224,6 +225,12 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	labelsOf := map[string]map[string]string{}
 	for i := range namespaces.Items {
 		labelsOf[namespaces.Items[i].Name] = namespaces.Items[i].Labels
+		if namespaces.Items[i].Name == metav1.NamespaceSystem {
+			r.tenants.clusterUID = string(namespaces.Items[i].UID)
+		}
+	}
+	if r.tenants.clusterUID == "" {
+		return s, fmt.Errorf("list namespaces: there is no namespace %s, whose UID tells this cluster from others", metav1.NamespaceSystem)
 	}
 	nodes, err := r.options.Client.CoreV1().Nodes().List(ctx, live)
 	if err != nil {
@@ -242,7 +249,8 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	for i := range objects.Items {
 		o := &objects.Items[i]
 		r.writer.remember(o.Name, objectOf(o))
-		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), Entries: entriesOf(o), Report: reportOf(o)})
+		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), ServerID: lb.HetznerID(o.Spec.ProviderID),
+			Entries: entriesOf(o), Report: reportOf(o)})
 	}
 	services, err := r.options.Client.CoreV1().Services(metav1.NamespaceAll).List(ctx, live)
 	if err != nil {
@@ -257,7 +265,10 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 func serviceSnapshot(svc *corev1.Service, labelsOf map[string]map[string]string) ledger.ServiceSnapshot {
 	// What does not parse asks for nothing; the Service keeps what it has and its own sync reports it.
 	request, _ := requestOf(svc, labelsOf[svc.Namespace], nil)
-	v := ledger.ServiceSnapshot{Request: request, Wants: ours(svc)}
+	v := ledger.ServiceSnapshot{
+		Request: request, Wants: ours(svc), Pending: slices.Contains(svc.Finalizers, servicehelper.LoadBalancerCleanupFinalizer),
+		Managed: meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil,
+	}
 	for _, i := range svc.Status.LoadBalancer.Ingress {
 		if addr, ok := parseAddr(i.IP); ok {
 			v.Published = append(v.Published, addr)

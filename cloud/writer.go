@@ -149,7 +149,7 @@ func (w *writer) create(ctx context.Context, v ledger.NodeView) error {
 				APIVersion: "v1", Kind: "Node", Name: v.Name, UID: types.UID(v.UID),
 			}},
 		},
-		Spec: v1alpha1.NodeAddressesSpec{Addresses: addressesOf(v.Entries)},
+		Spec: specOf(v),
 	}, metav1.CreateOptions{})
 	w.room.metrics.wrote("nodeaddresses", err)
 	if apierrors.IsAlreadyExists(err) {
@@ -169,7 +169,7 @@ func (w *writer) write(ctx context.Context, name string, v ledger.NodeView) erro
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": last.UID},
 		{"op": "test", "path": "/metadata/generation", "value": last.Generation},
-		{"op": "add", "path": "/spec", "value": v1alpha1.NodeAddressesSpec{Addresses: addressesOf(v.Entries)}},
+		{"op": "add", "path": "/spec", "value": specOf(v)},
 		{"op": "add", "path": "/metadata/managedFields", "value": noManagedFields},
 	})
 	if err != nil {

@@ -19,11 +19,13 @@ const (
 	// AnnotationProxyTimeout and AnnotationProxyConnectTimeout set the external load balancer's timeouts.
 	AnnotationProxyTimeout        = "mooring.dev/proxy-timeout"
 	AnnotationProxyConnectTimeout = "mooring.dev/proxy-connect-timeout"
-	// AnnotationRetain keeps a bought address at the cloud when the Service goes.
+	// AnnotationRetain, when "true", keeps a bought address at the cloud when the Service goes. An edit is written to
+	// the cloud at once, and counts also when it comes together with the deletion.
 	AnnotationRetain = "mooring.dev/retain"
 	// AnnotationReplacesBackend names a backend at the updater that is taken over.
 	AnnotationReplacesBackend = "mooring.dev/replaces-backend"
-	// AnnotationAbandon makes a deletion forget what cannot be cleaned.
+	// AnnotationAbandon, when "true", makes a deletion forget what cannot be cleaned. It has no effect on a Service
+	// that is not being deleted.
 	AnnotationAbandon = "mooring.dev/abandon"
 	// AnnotationPaperLBConfig is PaperLB's way to name its configuration; read as a pool name when
 	// AnnotationPool is absent.

@@ -90,6 +90,8 @@ type Request struct {
 	LoadBalancerIP netip.Addr
 
 	SharingKey string
+	// Retain: a bought address outlives the Service.
+	Retain bool
 	// NodeSelector narrows the nodes further than the pool does; nil selects all.
 	NodeSelector labels.Selector
 	// EndpointNodes, with Local, are the nodes that have a ready endpoint, else a serving and terminating one,
@@ -161,6 +163,45 @@ const (
 	ReasonWaitingForPurchase Reason = "WaitingForPurchase"
 	// ReasonReleasing says that an address is on its way back to its pool.
 	ReasonReleasing Reason = "Releasing"
+
+	// ReasonBought, ReasonReleased and ReasonRetained say what became of a Floating IP: it was bought, deleted at the
+	// cloud, or kept there when its Service went.
+	ReasonBought   Reason = "AddressBought"
+	ReasonReleased Reason = "AddressReleased"
+	ReasonRetained Reason = "AddressRetained"
+	// ReasonProtected says that a Floating IP could not be deleted because it is protected at the cloud.
+	ReasonProtected Reason = "AddressProtected"
+	// ReasonOrphan says that a Floating IP was bought for a Service that exists no more.
+	ReasonOrphan Reason = "OrphanedAddress"
+	// ReasonRouting says that a Floating IP is being assigned to the server of the node that has bound it.
+	ReasonRouting Reason = "Routing"
+	// ReasonAccountUnavailable says that an account at the cloud could not be read yet.
+	ReasonAccountUnavailable Reason = "AccountUnavailable"
+	// ReasonAccountMismatch says that an account at the cloud has none of the cluster's servers: its token is that of
+	// another project.
+	ReasonAccountMismatch Reason = "AccountMismatch"
+	// ReasonUnauthorized says that the cloud does not accept the token, or not for writing.
+	ReasonUnauthorized Reason = "Unauthorized"
+	// ReasonLimitReached says that the project may not have more of what would be bought.
+	ReasonLimitReached Reason = "LimitReached"
+	// ReasonRateLimited says that the project's budget of API calls is used up for now.
+	ReasonRateLimited Reason = "RateLimited"
+	// ReasonCloudError says that the cloud refused a call, or did not answer.
+	ReasonCloudError Reason = "CloudError"
+	// ReasonNameTaken says that the name under which a Floating IP would be bought belongs to something else.
+	ReasonNameTaken Reason = "NameTaken"
+	// ReasonAddressLost says that a published address does not exist at the cloud any more. Another one is not
+	// given silently.
+	ReasonAddressLost Reason = "AddressLost"
+	// ReasonFloatingIPMissing says that an address of a pool is no Floating IP of the account.
+	ReasonFloatingIPMissing Reason = "FloatingIPMissing"
+	// ReasonFloatingIPBlocked says that the cloud has blocked an address.
+	ReasonFloatingIPBlocked Reason = "FloatingIPBlocked"
+	// ReasonWrongType says that an address of a pool is the own address of a server and no Floating IP.
+	ReasonWrongType Reason = "WrongType"
+	// ReasonHeldElsewhere says that a Floating IP belongs to somebody else: it is assigned to a server that is no
+	// Node of the cluster, or was bought by another cluster.
+	ReasonHeldElsewhere Reason = "HeldElsewhere"
 )
 
 // Usage counts one pool's addresses of one family.

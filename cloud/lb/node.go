@@ -26,6 +26,10 @@ type Node struct {
 	Ready    Readiness
 	Cordoned bool
 	Deleting bool
+	// ProviderID as in spec.providerID.
+	ProviderID string
+	// Addresses of the machine, as the Node's status lists them and as the kubelet was told.
+	Addresses []netip.Addr
 }
 
 // Agent is what a node's agent says of itself and of its host.
@@ -39,6 +43,8 @@ type Agent struct {
 	Overdue time.Time
 	// Subnets that the host stands in, by interface.
 	Subnets []Subnet
+	// Addresses of the host.
+	Addresses []netip.Addr
 }
 
 // Subnet is an on-link network of a host's interface.

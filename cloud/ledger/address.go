@@ -33,6 +33,9 @@ type address struct {
 	unwantedSince time.Time
 	quarantined   bool
 
+	// route is the cloud's side of a rented address; nil for one that is not.
+	route *route
+
 	entries map[string]*entry // by node
 	avoid   map[string]time.Time
 	outcome place.Outcome
@@ -59,6 +62,11 @@ func (l *Ledger) setPool(a *address, name string) bool {
 	a.pool = name
 	if p := l.pools[name]; p != nil {
 		a.iface, a.uplink, a.unguarded = p.Interface, p.Uplink, !p.Guard
+		if p.Hetzner != nil {
+			a.rent(l.rental.Accounts[name], 0)
+		} else {
+			a.route = nil
+		}
 	}
 	return before.pool != a.pool || before.iface != a.iface || before.uplink != a.uplink || before.unguarded != a.unguarded
 }
@@ -86,10 +94,16 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		return
 	}
 	before := a.outcome
-	if a.bind() || len(a.entries) > 0 {
+	switch closed := l.closed(a); {
+	case closed != nil:
+		a.outcome = l.freeze(a, closed)
+	case a.bind() || len(a.entries) > 0:
 		l.step(a, now)
-	} else {
+	default:
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
+	}
+	if a.route != nil {
+		l.reroute(a, now)
 	}
 	l.timers.set(a.addr, a.outcome.Again)
 	if len(a.refs) > 0 && (!a.outcome.Bound || a.outcome.Misplaced != nil) {
@@ -179,11 +193,11 @@ func (l *Ledger) situation(a *address, demand place.Demand) []place.Entry {
 	entries := make([]place.Entry, 0, len(a.entries))
 	for name, e := range a.entries {
 		n := l.nodes[name]
-		standing, why := place.StandingOf(demand, n.Node)
+		standing, why := place.StandingOf(demand, n.Candidate)
 		entries = append(entries, place.Entry{
 			Node: name, State: e.state, Predecessor: e.predecessor, Term: e.term, Since: e.since,
 			Written: e.seq <= n.written, Acked: n.acknowledged(a.addr, e), Failed: n.failedReason(a.addr, e),
-			Standing: standing, Why: why,
+			Unrouted: l.unrouted(a, n), Standing: standing, Why: why,
 		})
 	}
 	slices.SortFunc(entries, func(x, y place.Entry) int { return cmp.Compare(x.Node, y.Node) })
@@ -237,31 +251,10 @@ func (a *address) services() []lb.Ref {
 
 // demand gathers what the address asks of a node.
 func (l *Ledger) demand(a *address, now time.Time) place.Demand {
-	d := place.Demand{Addr: a.addr, Pool: a.pool, Bind: a.bind(), Uplink: a.uplink, EvacuateCordoned: l.evacuate, Routed: true}
-	if p := l.pools[a.pool]; p != nil {
-		if p.NodeSelector != nil {
-			d.Selectors = append(d.Selectors, p.NodeSelector)
-		}
-		d.Tolerations = p.Tolerations
-		d.IgnoreExcludeLabel = p.IgnoreExcludeLabel
-	}
-	for _, ref := range a.services() {
-		s := l.services[ref.UID]
-		if s == nil {
-			continue
-		}
-		if s.request.NodeSelector != nil {
-			d.Selectors = append(d.Selectors, s.request.NodeSelector)
-		}
-		if s.request.Local {
-			d.Local = true
-			for _, n := range s.request.EndpointNodes {
-				if d.EndpointNodes == nil {
-					d.EndpointNodes = map[string]bool{}
-				}
-				d.EndpointNodes[n] = true
-			}
-		}
+	d := l.demandOf(a.pool, a.services())
+	d.Addr, d.Bind, d.Uplink = a.addr, a.bind(), a.uplink
+	if a.route != nil {
+		d.Account = a.route.account
 	}
 	for _, c := range l.candidates {
 		if slices.ContainsFunc(c.Subnets, func(s lb.Subnet) bool { return s.Prefix.Contains(a.addr) }) {
@@ -278,6 +271,37 @@ func (l *Ledger) demand(a *address, now time.Time) place.Demand {
 			d.Avoid = map[string]bool{}
 		}
 		d.Avoid[name] = true
+	}
+	return d
+}
+
+// demandOf gathers what a pool and the Services that hold an address of it ask of a node.
+func (l *Ledger) demandOf(pool string, refs []lb.Ref) place.Demand {
+	d := place.Demand{Pool: pool, Account: l.rental.Accounts[pool], EvacuateCordoned: l.evacuate, Routed: true}
+	if p := l.pools[pool]; p != nil {
+		if p.NodeSelector != nil {
+			d.Selectors = append(d.Selectors, p.NodeSelector)
+		}
+		d.Tolerations = p.Tolerations
+		d.IgnoreExcludeLabel = p.IgnoreExcludeLabel
+	}
+	for _, ref := range refs {
+		s := l.services[ref.UID]
+		if s == nil {
+			continue
+		}
+		if s.request.NodeSelector != nil {
+			d.Selectors = append(d.Selectors, s.request.NodeSelector)
+		}
+		if s.request.Local {
+			d.Local = true
+			for _, n := range s.request.EndpointNodes {
+				if d.EndpointNodes == nil {
+					d.EndpointNodes = map[string]bool{}
+				}
+				d.EndpointNodes[n] = true
+			}
+		}
 	}
 	return d
 }
@@ -300,6 +324,9 @@ func (l *Ledger) letGo(a *address) {
 func (l *Ledger) free(a *address, now time.Time) {
 	delete(l.addresses, a.addr)
 	l.timers.set(a.addr, time.Time{})
+	if a.route != nil {
+		l.plan(a.route.account, target{addr: a.addr}, nil, retry{}, false)
+	}
 	l.letGo(a)
 	if a.quarantined {
 		l.allocator.Unquarantine(a.addr)

@@ -27,14 +27,20 @@ type ServiceSnapshot struct {
 	// Wants is false for a Service that is not a load balancer of ours or is being deleted.
 	Wants     bool
 	Published []netip.Addr
+	// Managed: it carries our condition, so what is published we may have published.
+	Managed bool
+	// Pending: it was a load balancer, and its cleanup was not confirmed.
+	Pending bool
 }
 
 // ObjectSnapshot is one NodeAddresses.
 type ObjectSnapshot struct {
 	Node string
 	Object
-	Entries []EntryView
-	Report  Report
+	// ServerID of the node at the cloud, as it was found; 0: it was not.
+	ServerID int64
+	Entries  []EntryView
+	Report   Report
 }
 
 // Adopt takes over what the cluster says, before anything is handed out: first what NodeAddresses say, which only
@@ -46,10 +52,12 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.adopting = true
+	l.adoptedAt = now
 	var notes []string
 	for _, v := range s.Nodes {
 		n := l.node(v.Name)
 		n.Node = v
+		n.since = now
 		l.candidates = append(l.candidates, n.Candidate)
 	}
 	slices.SortFunc(l.candidates, func(a, b *place.Candidate) int { return cmp.Compare(a.Name, b.Name) })
@@ -70,15 +78,26 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 	slices.SortFunc(services, func(a, b ServiceSnapshot) int { return byAge(a.Request, b.Request) })
 	for _, v := range services {
 		delete(ghosts, v.UID)
-		notes = append(notes, l.adoptClaims(v, claims[v.UID], now)...)
+		notes = append(notes, l.adoptClaims(v, false, claims[v.UID], now)...)
 	}
 	for _, uid := range slices.Sorted(maps.Keys(ghosts)) {
 		ghost := ServiceSnapshot{Request: lb.Request{Ref: ghosts[uid]}}
-		notes = append(notes, l.adoptClaims(ghost, claims[uid], now)...)
+		notes = append(notes, l.adoptClaims(ghost, true, claims[uid], now)...)
 	}
 	for _, v := range services {
 		if v.Wants {
 			notes = append(notes, l.adoptStatus(v)...)
+		}
+	}
+	if len(l.accounts) > 0 {
+		for _, v := range services {
+			s := l.services[v.UID]
+			switch {
+			case s != nil:
+				s.unsure = len(s.want) < len(v.Families)
+			case v.Wants || v.Pending:
+				l.known[v.UID] = knownService{v, now, true}
+			}
 		}
 	}
 	l.adopting = false
@@ -101,7 +120,7 @@ func (l *Ledger) correct(o ObjectSnapshot, now time.Time) {
 			n.put(e)
 			e.since = now
 			l.dirty(n)
-		case e.pool != v.Pool || !slices.Equal(e.written(), v.Services):
+		case e.pool != v.Pool || !slices.Equal(e.written(), v.Services) || e.floatingIP() != v.FloatingIP:
 			l.dirty(n)
 		}
 	}
@@ -118,6 +137,7 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 		n.goneSince = now
 	}
 	n.object = o.Object
+	n.foundID = o.ServerID
 	n.seq, n.written = 1, 1
 	n.commits = []commit{{1, o.Generation, now}}
 	for _, v := range o.Entries {
@@ -126,6 +146,9 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 			a = l.address(lb.Lease{Addr: v.Addr, Pool: v.Pool})
 			if l.pools[v.Pool] == nil {
 				a.iface, a.uplink, a.unguarded = v.Interface, v.Uplink, v.Unguarded
+			}
+			if p := l.pools[v.Pool]; v.FloatingIP != 0 && (p == nil || p.Hetzner != nil) {
+				a.rent("", v.FloatingIP)
 			}
 		}
 		e := &entry{address: a, state: v.State, predecessor: v.Predecessor, term: v.Term, since: now, seq: 1}
@@ -139,7 +162,7 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 
 // adoptClaims adopts what NodeAddresses say that a Service holds: what is published first, then what is held
 // before what is on its way out, so that after a half-done move the Service keeps the address it is known by.
-func (l *Ledger) adoptClaims(v ServiceSnapshot, claims []claim, now time.Time) (notes []string) {
+func (l *Ledger) adoptClaims(v ServiceSnapshot, ghost bool, claims []claim, now time.Time) (notes []string) {
 	if len(claims) == 0 {
 		return nil
 	}
@@ -154,6 +177,10 @@ func (l *Ledger) adoptClaims(v ServiceSnapshot, claims []claim, now time.Time) (
 	})
 	s := l.newService(v.Request)
 	s.wants = v.Wants
+	s.ghost = ghost
+	if v.Wants && v.Managed {
+		s.shown = v.Published
+	}
 	for _, c := range claims {
 		a := l.addresses[c.Addr]
 		if _, ok := a.refs[v.UID]; ok {
@@ -236,7 +263,7 @@ func contains(cfg *config.Config, addr netip.Addr) bool {
 
 // SetConfig takes over a changed cloud-config. It is refused while it lacks a pool that is in use: nothing changes
 // then.
-func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
+func (l *Ledger) SetConfig(cfg *config.Config, rental Rental, now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pools := poolsByName(cfg)
@@ -257,7 +284,9 @@ func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
 	}
 	l.pools = pools
 	l.evacuate = cfg.Failover.EvacuateCordoned
+	l.resyncInterval = cfg.ResyncInterval
 	l.allocator.SetPools(cfg.Pools)
+	l.setRental(rental)
 	all := make(map[netip.Addr]bool, len(l.addresses))
 	for addr, a := range l.addresses {
 		all[addr] = true
@@ -268,6 +297,14 @@ func (l *Ledger) SetConfig(cfg *config.Config, now time.Time) error {
 		l.follow(a, name, now)
 	}
 	l.evaluateAll(all, now)
+	for _, key := range slices.Sorted(maps.Keys(l.accounts)) {
+		if acct := l.accounts[key]; acct.closed == nil {
+			for _, r := range l.ofAccount(key) {
+				l.claim(r, now)
+			}
+			l.judgeListed(acct)
+		}
+	}
 	// Before the others ask in whatever order: the room that was made is for those who have waited longest.
 	l.serveWaiting(netip.Addr{}, now)
 	for _, s := range l.services {

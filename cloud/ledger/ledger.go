@@ -34,6 +34,20 @@ type Ledger struct {
 	unserved   map[string]bool         // UIDs of Services that something is refused to
 	stuck      map[netip.Addr]bool     // wanted addresses that are not bound, or not where they should be
 	timers     timers
+
+	rental   Rental
+	accounts map[string]*account
+	rented   map[netip.Prefix]*rented
+	// listed are the addresses that pools list as Floating IPs, by what is routed for them.
+	listed map[netip.Prefix]lb.Lease
+	orders map[target]*order
+	// known are Services that hold nothing that is known of: something may have been bought for them.
+	known map[string]knownService
+	// former are servers that were our Nodes in this term.
+	former         map[int64]bool
+	adoptedAt      time.Time
+	resyncInterval time.Duration
+
 	// overdueAt is when agents were last looked at for what they owe.
 	overdueAt time.Time
 	effects   Effects
@@ -49,6 +63,12 @@ type Effects struct {
 	Services map[Key]bool
 	// Moves that were decided, for people to read.
 	Moves []Move
+	// Notices about what was done at the cloud, for people to read.
+	Notices []Notice
+	// Accounts at which there is something to do.
+	Accounts map[string]bool
+	// Reads are the accounts that have to be read soon.
+	Reads map[string]bool
 	// Next is when Tick has to be called; zero: not before something else happens.
 	Next time.Time
 }
@@ -63,9 +83,31 @@ type Move struct {
 	place.Step
 }
 
+// Notice is something that happened to what a Service holds.
+type Notice struct {
+	Service lb.Ref
+	Warning bool
+	Reason  lb.Reason
+	Message string
+}
+
+func (e *Effects) account(key string) {
+	if e.Accounts == nil {
+		e.Accounts = map[string]bool{}
+	}
+	e.Accounts[key] = true
+}
+
+func (e *Effects) read(key string) {
+	if e.Reads == nil {
+		e.Reads = map[string]bool{}
+	}
+	e.Reads[key] = true
+}
+
 // New returns an empty ledger that writes in the given term.
-func New(cfg *config.Config, epoch int64) *Ledger {
-	return &Ledger{
+func New(cfg *config.Config, rental Rental, epoch int64) *Ledger {
+	l := &Ledger{
 		epoch:     epoch,
 		pools:     poolsByName(cfg),
 		evacuate:  cfg.Failover.EvacuateCordoned,
@@ -76,7 +118,16 @@ func New(cfg *config.Config, epoch int64) *Ledger {
 		byKey:     map[Key]map[string]bool{},
 		unserved:  map[string]bool{},
 		stuck:     map[netip.Addr]bool{},
+		accounts:  map[string]*account{},
+		rented:    map[netip.Prefix]*rented{},
+		orders:    map[target]*order{},
+		known:     map[string]knownService{},
+		former:    map[int64]bool{},
+
+		resyncInterval: cfg.ResyncInterval,
 	}
+	l.setRental(rental)
+	return l
 }
 
 func poolsByName(cfg *config.Config) map[string]*config.Pool {

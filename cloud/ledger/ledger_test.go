@@ -312,7 +312,7 @@ kind: CloudConfig
 pools:
 - {name: other, addresses: [192.0.2.100], interface: pl0}
 `)
-	require.ErrorContains(t, w.ledger.SetConfig(without, w.now), `pool "office" is in use by 1 addresses (192.0.2.10 of Service default/web, ...)`)
+	require.ErrorContains(t, w.ledger.SetConfig(without, Rental{}, w.now), `pool "office" is in use by 1 addresses (192.0.2.10 of Service default/web, ...)`)
 
 	w.cfg = without
 	w.restart()

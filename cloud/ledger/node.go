@@ -16,6 +16,10 @@ type node struct {
 	*place.Candidate // Candidate.Name is empty while there is no such Node
 	name             string
 	goneSince        time.Time
+	// since is when the Node, or what may tell its server, came.
+	since time.Time
+	// foundID is the server that the Node was found to be; 0: none was found.
+	foundID int64
 
 	book map[netip.Addr]*entry
 	// seq counts the changes of the book. A write carries the book as it was at one seq, and becomes one
@@ -63,6 +67,8 @@ type Report struct {
 	Ready   bool
 	Message string
 	Subnets []lb.Subnet
+	// Addresses of the host.
+	Addresses []netip.Addr
 }
 
 func (l *Ledger) node(name string) *node {
@@ -119,8 +125,12 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 		l.candidates = slices.Insert(l.candidates, i, n.Candidate)
 		l.dirty(n)
 	}
+	if !slices.Equal(n.Node.Addresses, v.Addresses) || n.ProviderID != v.ProviderID || n.since.IsZero() {
+		n.since = now
+	}
 	n.Node = v
 	n.goneSince = time.Time{}
+	l.seekServer(n, now)
 	l.nodeChanged(n, now)
 }
 
@@ -146,10 +156,28 @@ func (l *Ledger) RemoveNode(name string, now time.Time) {
 
 func (l *Ledger) removeNode(n *node, now time.Time) {
 	l.candidates = slices.DeleteFunc(l.candidates, func(c *place.Candidate) bool { return c == n.Candidate })
+	if n.Server != 0 {
+		l.former[n.Server] = true
+	}
+	n.foundID, n.since = 0, time.Time{}
 	n.Candidate = &place.Candidate{Agent: n.Agent, Addresses: n.Addresses}
 	n.goneSince = now
 	l.dirty(n)
 	l.nodeChanged(n, now)
+}
+
+// seekServer looks for the server of a Node that is new or shows more of itself, and has the accounts read again when
+// none of the servers that they showed is it.
+func (l *Ledger) seekServer(n *node, now time.Time) {
+	if l.findServer(n) {
+		l.dirty(n)
+	}
+	if n.Server != 0 || n.Name == "" || !n.since.Equal(now) {
+		return
+	}
+	for key := range l.accounts {
+		l.effects.read(key)
+	}
 }
 
 // nodeChanged looks again at everything that the node carries, and at everything that waits for a node like it.
@@ -190,6 +218,11 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 	}
 	n.Agent.Present, n.Agent.Ready, n.Agent.Message = true, r.Ready, r.Message
 	n.Subnets = r.Subnets
+	if !slices.Equal(n.Agent.Addresses, r.Addresses) {
+		n.Agent.Addresses = r.Addresses
+		n.since = now
+		l.seekServer(n, now)
+	}
 
 	again := maps.Clone(n.open)
 	for addr := range n.failed {
@@ -285,6 +318,8 @@ type NodeView struct {
 	// Object as it was written last.
 	Object Object
 	Seq    uint64
+	// ServerID of the node at the cloud; 0: it has none that is known.
+	ServerID int64
 	// Dirty: the object does not say this yet.
 	Dirty bool
 	// Acknowledged: the agent has done all that the object says.
@@ -303,6 +338,7 @@ type EntryView struct {
 	Predecessor string
 	Term        int64
 	Unguarded   bool
+	FloatingIP  int64
 }
 
 // Node returns what a node's NodeAddresses shall say, entries sorted by address.
@@ -311,18 +347,26 @@ func (l *Ledger) Node(name string) NodeView {
 	defer l.mu.Unlock()
 	n := l.node(name)
 	v := NodeView{
-		Node: n.Node, GoneSince: n.goneSince, Object: n.object, Seq: n.seq, Dirty: n.seq != n.written,
+		Node: n.Node, GoneSince: n.goneSince, Object: n.object, Seq: n.seq, Dirty: n.seq != n.written, ServerID: n.foundID,
 		Acknowledged: n.seq == n.written && len(n.commits) == 0,
 		Entries:      make([]EntryView, 0, len(n.book)),
 	}
 	for _, e := range n.book {
 		v.Entries = append(v.Entries, EntryView{
 			Addr: e.addr, Interface: e.iface, Uplink: e.uplink, Pool: e.pool, Services: e.written(),
-			State: e.state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded,
+			State: e.state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded, FloatingIP: e.floatingIP(),
 		})
 	}
 	slices.SortFunc(v.Entries, func(a, b EntryView) int { return a.Addr.Compare(b.Addr) })
 	return v
+}
+
+// floatingIP is the id of the rented address; 0 when it is none.
+func (a *address) floatingIP() int64 {
+	if a.route == nil {
+		return 0
+	}
+	return a.route.id
 }
 
 // written are the Services that the entry names: those that hold the address, else the one that held it last, which

@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,6 +21,19 @@ type service struct {
 	leave     []lb.Lease
 	refusal   *lb.Refusal
 	published []netip.Addr
+	// shown is what the status said when this controller came, until it says something else.
+	shown []netip.Addr
+	// ghost: there is no such Service any more.
+	ghost bool
+	// unsure: an earlier controller may have bought something for it that was not seen yet.
+	unsure bool
+}
+
+// knownService is a Service that exists, or existed lately, and holds nothing that is known of.
+type knownService struct {
+	ServiceSnapshot
+	since  time.Time
+	unsure bool
 }
 
 // Want says that a Service wants what the request asks for, and makes it so as far as that is allowed. Asking again
@@ -27,10 +41,7 @@ type service struct {
 func (l *Ledger) Want(r lb.Request, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.services[r.UID]
-	if s == nil {
-		s = l.newService(r)
-	}
+	s := l.serviceOf(r)
 	before := s.request
 	s.request = r
 	s.wants = true
@@ -64,13 +75,26 @@ func (l *Ledger) wakeRivals(r lb.Request) {
 func (l *Ledger) Refuse(ref lb.Ref, refusal *lb.Refusal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.services[ref.UID]
-	if s == nil {
-		s = l.newService(lb.Request{Ref: ref})
-	}
+	s := l.serviceOf(lb.Request{Ref: ref})
 	s.wants = true
 	s.refusal = refusal
 	delete(l.unserved, ref.UID)
+}
+
+// serviceOf returns the record of a Service, a new one when there is none.
+func (l *Ledger) serviceOf(r lb.Request) *service {
+	s := l.services[r.UID]
+	if s == nil {
+		s = l.newService(r)
+		if k, ok := l.known[r.UID]; ok {
+			s.unsure = k.unsure
+			if k.Managed {
+				s.shown = k.Published
+			}
+		}
+		delete(l.known, r.UID)
+	}
+	return s
 }
 
 func (l *Ledger) newService(r lb.Request) *service {
@@ -107,6 +131,11 @@ func (l *Ledger) assign(s *service, now time.Time) {
 		}
 		l.evaluate(a, now)
 	}
+	orders := map[lb.Family]string{}
+	for _, o := range res.Orders {
+		orders[o.Family] = o.Pool
+	}
+	l.order(s, orders, now)
 	l.leave(s, now)
 }
 
@@ -132,8 +161,15 @@ func (l *Ledger) Unwant(uid string, now time.Time) {
 
 func (l *Ledger) unwant(s *service, now time.Time) {
 	s.wants = false
-	s.want, s.leave, s.refusal, s.published = nil, nil, nil, nil
+	s.want, s.leave, s.refusal, s.published, s.shown = nil, nil, nil, nil, nil
 	delete(l.unserved, s.request.UID)
+	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+		l.allocator.CancelOrder(s.request.UID, family)
+	}
+	if len(l.accounts) > 0 {
+		l.known[s.request.UID] = knownService{ServiceSnapshot{Request: s.request}, now, s.unsure}
+	}
+	l.order(s, nil, now)
 	for _, lease := range l.allocator.Leases(s.request.UID) {
 		l.drop(s, lease.Addr, now)
 	}
@@ -142,7 +178,7 @@ func (l *Ledger) unwant(s *service, now time.Time) {
 
 // forget removes a Service that wants nothing and holds nothing.
 func (l *Ledger) forget(s *service) {
-	if !s.wants && len(l.allocator.Leases(s.request.UID)) == 0 {
+	if !s.wants && !l.holds(s.request.UID) {
 		delete(l.services, s.request.UID)
 		k := Key{s.request.Namespace, s.request.Name}
 		delete(l.byKey[k], s.request.UID)
@@ -171,6 +207,9 @@ func (l *Ledger) drop(s *service, addr netip.Addr, now time.Time) {
 	}
 	a.last = s.request.Ref
 	a.unwantedSince = now
+	if a.route != nil {
+		a.route.retain, a.route.byLabel = l.retains(s, a), s.ghost
+	}
 	l.evaluate(a, now)
 }
 
@@ -182,8 +221,68 @@ func (l *Ledger) Published(uid string, addrs []netip.Addr, now time.Time) {
 	if s == nil || !s.wants {
 		return
 	}
-	s.published = slices.Clone(addrs)
+	s.published, s.shown = slices.Clone(addrs), nil
 	l.leave(s, now)
+	for _, addr := range addrs {
+		if a := l.addresses[addr]; a != nil && a.route != nil && !a.route.done {
+			l.evaluate(a, now) // what is published is in a hurry
+		}
+	}
+}
+
+// Retain says whether what was bought for a Service outlives it. It counts until the Service is gone, and is told
+// before Unwant when both change at once.
+func (l *Ledger) Retain(uid string, retain bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.services[uid]; s != nil {
+		s.request.Retain = retain
+	}
+	if k, ok := l.known[uid]; ok {
+		k.Request.Retain = retain
+		l.known[uid] = k
+	}
+}
+
+// retains reports whether a bought address outlives the Service.
+func (l *Ledger) retains(s *service, a *address) bool {
+	p := l.pools[a.pool]
+	return s.request.Retain || p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil && p.Hetzner.Ephemeral.Retain
+}
+
+// Abandon forgets what a Service that is on the release path still holds at the cloud, and says what is left behind.
+func (l *Ledger) Abandon(uid string, now time.Time) (left []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.known, uid)
+	s := l.services[uid]
+	if s == nil || s.wants {
+		return nil
+	}
+	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+		if o := l.orders[target{uid: uid, family: family}]; o != nil {
+			left = append(left, fmt.Sprintf("a purchase in account %s of which no answer came", o.account))
+			l.plan(o.account, o.target(), nil, retry{}, false)
+			delete(l.orders, o.target())
+		}
+	}
+	for _, lease := range l.allocator.Leases(uid) {
+		a := l.addresses[lease.Addr]
+		if a.route == nil || a.route.done {
+			continue // the agents let go of it, or it is given up after a time
+		}
+		left = append(left, fmt.Sprintf("%s, Floating IP %d in account %s", lease, a.route.id, a.route.account))
+		l.plan(a.route.account, target{addr: a.addr}, nil, retry{}, false)
+		a.route = nil
+		l.evaluate(a, now)
+	}
+	l.forget(s)
+	return left
+}
+
+// buying reports whether something is being bought for a Service, or may have been.
+func (l *Ledger) buying(uid string) bool {
+	return l.orders[target{uid: uid, family: lb.IPv4}] != nil || l.orders[target{uid: uid, family: lb.IPv6}] != nil
 }
 
 // serveWaiting asks again for the Services that something is refused to, oldest first, until one has taken what was
@@ -210,6 +309,9 @@ func (l *Ledger) serveWaiting(freed netip.Addr, now time.Time) {
 // curable are the refusals that end when another Service lets go of something.
 var curable = map[lb.Reason]bool{
 	lb.ReasonPoolExhausted: true, lb.ReasonAddressInUse: true, lb.ReasonAddressQuarantined: true, lb.ReasonSharingConflict: true,
+	lb.ReasonWaitingForPurchase: true, lb.ReasonAccountUnavailable: true, lb.ReasonAccountMismatch: true, lb.ReasonUnauthorized: true,
+	lb.ReasonRateLimited: true, lb.ReasonCloudError: true, lb.ReasonFloatingIPMissing: true, lb.ReasonFloatingIPBlocked: true,
+	lb.ReasonWrongType: true, lb.ReasonHeldElsewhere: true,
 }
 
 func byAge(a, b lb.Request) int {

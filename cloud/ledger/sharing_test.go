@@ -65,7 +65,7 @@ kind: CloudConfig
 pools:
 - {name: public, addresses: [192.0.2.0/28], interface: pl1}
 `)
-	require.NoError(t, w.ledger.SetConfig(w.cfg, w.now))
+	require.NoError(t, w.ledger.SetConfig(w.cfg, Rental{}, w.now))
 	w.settle()
 	got, _ := w.served(uid)
 	assert.Equal(t, addr, got)

@@ -44,7 +44,7 @@ func (l *Ledger) View(uid string) View {
 	if s == nil {
 		return View{}
 	}
-	v := View{Wants: s.wants, Refusal: s.refusal, Ready: len(s.want) > 0, Holds: len(l.allocator.Leases(uid)) > 0}
+	v := View{Wants: s.wants, Refusal: s.refusal, Ready: len(s.want) > 0, Holds: l.holds(uid)}
 	for _, lease := range s.want {
 		a := l.addresses[lease.Addr]
 		v.Addresses = append(v.Addresses, AddressView{lease, a.outcome.Holder, a.outcome.Bound})
@@ -55,6 +55,16 @@ func (l *Ledger) View(uid string) View {
 			}
 		} else if no := a.outcome.Misplaced; no != nil && v.Refusal == nil {
 			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
+		}
+	}
+	if why := l.ordering(uid); why != nil && s.wants {
+		// With one family preferred and not required, the other is not held up by trouble.
+		v.Ready = v.Ready && why.Reason != lb.ReasonWaitingForPurchase && s.request.FamilyPolicy == lb.PreferDualStack
+		switch {
+		case !v.Ready && v.Waiting == nil:
+			v.Waiting = why
+		case v.Ready && v.Refusal == nil:
+			v.Refusal = why
 		}
 	}
 	v.Published = len(s.published) == len(s.want) && v.Ready
@@ -75,6 +85,9 @@ func (l *Ledger) releasing(uid string) *lb.Refusal {
 			messages = append(messages, lease.Addr.String()+": "+a.outcome.Waiting.Message)
 		}
 	}
+	if l.buying(uid) {
+		messages = append(messages, "a purchase is on its way, or no answer of it came")
+	}
 	if len(messages) == 0 {
 		return nil
 	}
@@ -85,7 +98,20 @@ func (l *Ledger) releasing(uid string) *lb.Refusal {
 func (l *Ledger) Holds(uid string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.allocator.Leases(uid)) > 0
+	return l.holds(uid)
+}
+
+func (l *Ledger) holds(uid string) bool {
+	return len(l.allocator.Leases(uid)) > 0 || l.buying(uid)
+}
+
+// MayHold reports whether a Service that holds nothing that is known of may have something at the cloud, bought by an
+// earlier controller: the accounts were not read to the end yet.
+func (l *Ledger) MayHold(uid string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.services[uid]
+	return (l.known[uid].unsure || s != nil && s.unsure) && !l.allSettled()
 }
 
 // UIDs returns the Services that are known under a namespaced name, sorted: a Service and its predecessors that
@@ -117,7 +143,17 @@ type Stats struct {
 	// Unbound addresses are wanted and not bound.
 	Unbound int
 	// Outside are leases whose pool is missing or does not contain them any more.
-	Outside []lb.Lease
+	Outside  []lb.Lease
+	Accounts []AccountStats
+}
+
+// AccountStats is how one account stands.
+type AccountStats struct {
+	Key string
+	// Open: it was read and is the cluster's.
+	Open bool
+	// Orphans were bought for Services that exist no more.
+	Orphans int
 }
 
 // Stats returns counts for metrics.
@@ -130,7 +166,12 @@ func (l *Ledger) Stats() Stats {
 			unbound++
 		}
 	}
-	return Stats{Pools: l.allocator.Usage(), Unserved: len(l.unserved), Unbound: unbound, Outside: l.allocator.Outside()}
+	s := Stats{Pools: l.allocator.Usage(), Unserved: len(l.unserved), Unbound: unbound, Outside: l.allocator.Outside()}
+	for _, key := range slices.Sorted(maps.Keys(l.accounts)) {
+		a := l.accounts[key]
+		s.Accounts = append(s.Accounts, AccountStats{Key: key, Open: a.closed == nil, Orphans: a.orphaned(l.resyncInterval)})
+	}
+	return s
 }
 
 // Epoch is the term in which this ledger writes.

@@ -26,7 +26,7 @@ pools:
 	require.NotNil(t, w.ledger.View(first).Refusal)
 
 	w.cfg = parse(t, fmt.Sprintf(pools, "192.0.2.1-192.0.2.2"))
-	require.NoError(t, w.ledger.SetConfig(w.cfg, w.now))
+	require.NoError(t, w.ledger.SetConfig(w.cfg, Rental{}, w.now))
 	w.sync(second)
 	w.settle()
 	addr, _ := w.served(first)

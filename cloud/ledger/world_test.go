@@ -26,12 +26,16 @@ type world struct {
 	objects  map[string]*object
 	services map[string]*svc
 	uids     int
+	// rental and cloud are empty without an account at a cloud.
+	rental Rental
+	cloud  *project
 }
 
 type object struct {
 	Object
 	entries  []EntryView
 	observed int64
+	serverID int64
 	// bound is what is on the host: it outlives the object.
 	bound map[netip.Addr]place.State
 	dead  bool
@@ -55,6 +59,13 @@ pools:
 `
 
 func newWorld(t require.TestingT, text string, nodes ...string) *world {
+	w := emptyWorld(t, text, nodes...)
+	w.restart()
+	w.settle()
+	return w
+}
+
+func emptyWorld(t require.TestingT, text string, nodes ...string) *world {
 	w := &world{
 		t: t, now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
 		nodes: map[string]lb.Node{}, objects: map[string]*object{}, services: map[string]*svc{},
@@ -63,8 +74,6 @@ func newWorld(t require.TestingT, text string, nodes ...string) *world {
 	for _, name := range nodes {
 		w.nodes[name] = lb.Node{Name: name, UID: "uid-" + name, Ready: lb.Ready}
 	}
-	w.restart()
-	w.settle()
 	return w
 }
 
@@ -77,8 +86,11 @@ func parse(t require.TestingT, text string) *config.Config {
 // restart kills the controller and lets the next one adopt.
 func (w *world) restart() {
 	w.epoch++
-	w.ledger = New(w.cfg, w.epoch)
+	w.ledger = New(w.cfg, w.rental, w.epoch)
 	w.ledger.Adopt(w.snapshot(), w.now)
+	if w.cloud != nil {
+		w.cloud.lastRead = time.Time{}
+	}
 }
 
 func (w *world) snapshot() Snapshot {
@@ -88,11 +100,12 @@ func (w *world) snapshot() Snapshot {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
 		o := w.objects[name]
-		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, Entries: o.entries, Report: o.report()})
+		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, ServerID: o.serverID, Entries: o.entries, Report: o.report()})
 	}
 	for _, uid := range slices.Sorted(maps.Keys(w.services)) {
 		v := w.services[uid]
-		s.Services = append(s.Services, ServiceSnapshot{Request: v.Request, Wants: v.wants, Published: v.published})
+		s.Services = append(s.Services, ServiceSnapshot{Request: v.Request, Wants: v.wants, Published: v.published,
+			Managed: len(v.published) > 0, Pending: true})
 	}
 	return s
 }
@@ -131,6 +144,7 @@ func (w *world) write(name string) {
 	}
 	o.Generation++
 	o.entries = v.Entries
+	o.serverID = v.ServerID
 	w.ledger.Committed(name, v.Seq, o.Object, w.now)
 }
 
@@ -187,6 +201,9 @@ func (w *world) settle() {
 		for _, name := range w.ledger.NodeNames() {
 			w.work(name)
 		}
+		if w.cloud != nil {
+			w.cloud.work(w)
+		}
 		w.retire()
 	}
 }
@@ -207,7 +224,7 @@ func (w *world) retire() {
 			continue
 		}
 		w.sync(uid)
-		if !w.ledger.Holds(uid) {
+		if !w.ledger.Holds(uid) && !w.ledger.MayHold(uid) {
 			delete(w.services, uid)
 		}
 	}

@@ -35,6 +35,9 @@ type Entry struct {
 	Written bool
 	// Acked: the agent has done what the entry says.
 	Acked bool
+	// Unrouted: what is sent to the address does not reach the node, because the cloud has not assigned it to the
+	// node's server. Where agents announce addresses on the wire this is never so.
+	Unrouted bool
 	// Failed says why the agent could not, empty when it did not say so.
 	Failed string
 	// Standing of the node towards the address, and why when it is not Fine.
@@ -84,7 +87,7 @@ func (s Step) String() string { return fmt.Sprintf("%s on %s: %s", s.Op, s.Node,
 type Outcome struct {
 	// Holder is the node that is to carry the address, empty when there is none.
 	Holder string
-	// Bound: the holder has acknowledged.
+	// Bound: the holder has acknowledged, and what is sent to the address reaches it.
 	Bound bool
 	// Misplaced says why the holder should not have the address, and why there is no other node.
 	Misplaced *lb.Refusal
@@ -261,9 +264,12 @@ func (m *move) keep(h Entry) {
 	switch {
 	case h.Standing != Fine:
 		m.replace(h)
-	case h.Acked:
+	case h.Acked && !h.Unrouted:
 		m.outcome.Bound = true
 		m.settle(h)
+	case h.Acked:
+		// Who had it before keeps it bound until the cloud has turned the traffic around.
+		m.outcome.Waiting = lb.Refuse(lb.ReasonRouting, "waiting for the cloud to send its traffic to node %s", h.Node)
 	case !h.Written:
 		m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAPI, "waiting for the API server to take the decision for node %s", h.Node)
 	case h.Failed != "" || !m.Now.Before(h.Since.Add(AckTimeout)):
@@ -278,7 +284,7 @@ func (m *move) keep(h Entry) {
 // trouble is better than none, and a lost node that comes back still holds it.
 func (m *move) replace(h Entry) {
 	node, refusal := m.Choose(h.Node)
-	serves := h.Acked && h.Standing == Leaving
+	serves := h.Acked && !h.Unrouted && h.Standing == Leaving
 	why := "node " + h.Node + " is " + h.Why
 	if refusal != nil && !serves && m.back(Leaving, &h, why) {
 		return

@@ -52,6 +52,8 @@ type Demand struct {
 	Local         bool
 	// EvacuateCordoned: a cordoned node does not keep the address.
 	EvacuateCordoned bool
+	// Account at the cloud whose servers alone can have the address; empty: any machine can.
+	Account string
 	// Avoid are nodes where binding this address failed lately.
 	Avoid map[string]bool
 }
@@ -62,6 +64,11 @@ type Candidate struct {
 	lb.Agent
 	// Addresses that the node carries.
 	Addresses int
+	// Server at the cloud that the node runs on, and the account that it is in; 0 and empty: none that is known.
+	Server  int64
+	Account string
+	// ServerGone: the node ran on a server that exists no more.
+	ServerGone bool
 }
 
 // Standing of a node towards an address that it carries.
@@ -84,16 +91,18 @@ func (s Standing) String() string {
 
 // StandingOf says how a node that carries an address stands towards it, and in words why when it is not Fine.
 // The agent's state is no criterion: an agent that restarts leaves its addresses in place.
-func StandingOf(d Demand, n lb.Node) (Standing, string) {
+func StandingOf(d Demand, n *Candidate) (Standing, string) {
 	switch {
 	case n.Name == "":
 		return Gone, "deleted"
-	case n.Ready == lb.Unknown:
+	case n.Node.Ready == lb.Unknown:
 		return Lost, "not answering (condition Ready is Unknown)"
 	case hasTaint(n.Taints, corev1.TaintNodeOutOfService):
 		return Lost, "tainted " + corev1.TaintNodeOutOfService
 	case hasTaint(n.Taints, corev1.TaintNodeUnreachable):
 		return Lost, "tainted " + corev1.TaintNodeUnreachable
+	case d.Account != "" && n.ServerGone:
+		return Lost, "without its server: the cloud has deleted it"
 	}
 	if why := unfit(d, n); why != "" {
 		return Leaving, why
@@ -105,12 +114,15 @@ func StandingOf(d Demand, n lb.Node) (Standing, string) {
 }
 
 // unfit names the first rule that keeps an address off a living node, whether it is there already or not.
-func unfit(d Demand, n lb.Node) string {
+func unfit(d Demand, n *Candidate) string {
 	if n.Deleting {
 		return "being deleted"
 	}
-	if n.Ready != lb.Ready {
+	if n.Node.Ready != lb.Ready {
 		return "not Ready"
+	}
+	if d.Account != "" && n.Account != d.Account {
+		return fmt.Sprintf("without a server in account %s", d.Account)
 	}
 	for _, s := range d.Selectors {
 		if s != nil && !s.Matches(labels.Set(n.Labels)) {
@@ -144,7 +156,7 @@ func excluded(l map[string]string) bool {
 
 // Ineligible names the first rule that keeps an address from being granted to a node; empty when there is none.
 func Ineligible(d Demand, c *Candidate) string {
-	if s, why := StandingOf(d, c.Node); s != Fine {
+	if s, why := StandingOf(d, c); s != Fine {
 		return why
 	}
 	switch {
@@ -172,7 +184,7 @@ func Ineligible(d Demand, c *Candidate) string {
 }
 
 func reaches(d Demand, c *Candidate) bool {
-	if d.Routed && d.Uplink == "" {
+	if d.Account != "" || d.Routed && d.Uplink == "" {
 		return true
 	}
 	return slices.ContainsFunc(c.Subnets, func(s lb.Subnet) bool {

@@ -116,6 +116,9 @@ func (p *process) newCloud(c *config.CompletedConfig) cloudprovider.Interface {
 		Clock:          clock.RealClock{},
 		LeaseNamespace: election.ResourceNamespace,
 		LeaseName:      leaseName,
+		ClusterName:    c.ComponentConfig.KubeCloudShared.ClusterName,
+		Registerer:     legacyregistry.Registerer(),
+		Version:        version,
 		Pod: corev1.ObjectReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: os.Getenv("POD_NAMESPACE"), Name: os.Getenv("POD_NAME"), UID: types.UID(os.Getenv("POD_UID")),
 		},

@@ -60,6 +60,11 @@ type NodeAddressesSpec struct {
 	// is not judged.
 	// +optional
 	Probed bool `json:"probed,omitempty"`
+	// ProviderID is the cloud's server that the Node was found to run on, such as hcloud://42: found once by name
+	// and address, and kept when the server is renamed. The agent does not read it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	ProviderID string `json:"providerID,omitempty"`
 	// Addresses that the node carries, sorted by address.
 	// +optional
 	// +listType=atomic
@@ -105,6 +110,11 @@ type Address struct {
 	// Unguarded leaves the address out of the guard table.
 	// +optional
 	Unguarded bool `json:"unguarded,omitempty"`
+	// FloatingIP is the id at the cloud of the Floating IP that the address belongs to; absent for an address that
+	// is not rented. It is written so that a controller that starts with another configuration knows that something
+	// is to be given back. The agent does not read it.
+	// +optional
+	FloatingIP int64 `json:"floatingIP,omitempty"`
 }
 
 // ServiceReference names a Service.

@@ -1,0 +1,463 @@
+package ledger
+
+// This file is about accounts at the cloud: what each was seen to have, which of its servers are our Nodes, and
+// whether anything may be done there.
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+const (
+	// listLag is how long a list at the cloud may lag behind a change: what a read that began earlier shows of
+	// something that we changed is not believed. (Hetzner's lists were seen to lag by a second.)
+	listLag = 3 * time.Second
+	// rememberFor is how long a Service that is gone is known, so that what turns up late for it is given back.
+	rememberFor = time.Hour
+)
+
+// Rental is what is rented for the cluster, and where.
+type Rental struct {
+	// ClusterUID is the UID of the kube-system namespace: what carries it in its labels is ours.
+	ClusterUID string
+	// ClusterName is --cluster-name, for people.
+	ClusterName string
+	// Accounts names the account of each pool at the cloud.
+	Accounts map[string]string
+	// Orphans says of each account whether what was bought there and belongs to no Service is given back.
+	Orphans map[string]bool
+}
+
+// account is one project at the cloud.
+type account struct {
+	key     string
+	servers map[int64]lb.Server
+	// serversAt and readAt are when the last reads of servers and of Floating IPs began; zero: there was none.
+	serversAt, readAt time.Time
+	// closed says why nothing is done in this account; nil: it is open.
+	closed *lb.Refusal
+	// work to be done, by what it is about.
+	work map[target]*task
+	// orphans by id, since when they are seen to be.
+	orphans map[int64]time.Time
+}
+
+// orphaned counts the Floating IPs that belong to no Service for longer than one slow loop.
+func (a *account) orphaned(interval time.Duration) (n int) {
+	for _, since := range a.orphans {
+		if a.readAt.Sub(since) >= interval {
+			n++
+		}
+	}
+	return n
+}
+
+// rented is one Floating IP as it was seen last.
+type rented struct {
+	lb.FloatingIP
+	account string
+	// changed is when we changed it last, as far as this ledger knows.
+	changed time.Time
+}
+
+// prefixOf is the prefix in which an address is routed at the cloud: alone, or for IPv6 with its /64.
+func prefixOf(a netip.Addr) netip.Prefix {
+	if a.Is4() {
+		return netip.PrefixFrom(a, 32)
+	}
+	return netip.PrefixFrom(a, 64).Masked()
+}
+
+func (l *Ledger) account(key string) *account {
+	a := l.accounts[key]
+	if a == nil {
+		a = &account{key: key, work: map[target]*task{}, orphans: map[int64]time.Time{}}
+		a.closed = lb.Refuse(lb.ReasonAccountUnavailable, "account %s was not read yet", key)
+		l.accounts[key] = a
+	}
+	return a
+}
+
+// setRental takes over which pools belong to which account.
+func (l *Ledger) setRental(r Rental) {
+	l.rental = r
+	for pool, key := range r.Accounts {
+		l.allocator.SetClosed(pool, l.account(key).closed)
+	}
+	for key := range r.Orphans {
+		l.account(key)
+	}
+	l.listed = map[netip.Prefix]lb.Lease{}
+	for name, p := range l.pools {
+		if p.Hetzner == nil || p.Addresses == nil {
+			continue
+		}
+		for _, r := range p.Addresses.Ranges() {
+			for addr := r.From(); ; addr = addr.Next() {
+				l.listed[prefixOf(addr)] = lb.Lease{Addr: addr, Pool: name}
+				if addr == r.To() {
+					break
+				}
+			}
+		}
+	}
+}
+
+// Proves reports whether a list of servers shows one of our Nodes: then it is that of the right project.
+func (l *Ledger) Proves(servers []lb.Server) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proves(servers)
+}
+
+func (l *Ledger) proves(servers []lb.Server) bool {
+	return slices.ContainsFunc(servers, func(s lb.Server) bool {
+		for _, n := range l.nodes {
+			if n.Name != "" && l.runsOn(n, &s) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// runsOn reports whether a Node is a server: by the id that is known of it, else by name and one address.
+func (l *Ledger) runsOn(n *node, s *lb.Server) bool {
+	if id := n.serverID(); id != 0 && !n.ServerGone {
+		return id == s.ID
+	}
+	return n.Name == s.Name && (slices.ContainsFunc(n.Node.Addresses, s.Has) || slices.ContainsFunc(n.Agent.Addresses, s.Has))
+}
+
+// serverID is the id of the server that the Node runs on as far as it was ever known: its own, else the one that it
+// was found to be; 0 when there is none.
+func (n *node) serverID() int64 {
+	if id := lb.HetznerID(n.Node.ProviderID); id != 0 {
+		return id
+	}
+	return n.foundID
+}
+
+// findServer looks for the Node's server among those that the accounts showed. It reports whether that changed
+// anything.
+func (l *Ledger) findServer(n *node) bool {
+	was, wasGone := n.Server, n.ServerGone
+	if n.Name == "" || len(l.accounts) == 0 {
+		return false
+	}
+	if a := l.accounts[n.Account]; a != nil && n.Server != 0 {
+		if _, ok := a.servers[n.Server]; ok {
+			n.ServerGone = false
+			return wasGone
+		}
+		// The account was proven, and does not have it any more.
+		n.ServerGone = a.closed == nil
+		if !n.ServerGone {
+			return wasGone
+		}
+		l.former[n.Server] = true
+	}
+	for _, a := range l.accounts {
+		for id := range a.servers {
+			s := a.servers[id]
+			if l.runsOn(n, &s) {
+				n.Server, n.Account, n.ServerGone, n.foundID = id, a.key, false, id
+				return n.Server != was || wasGone
+			}
+		}
+	}
+	return n.ServerGone != wasGone
+}
+
+// ourServer reports whether a server is, or was in this term, one of our Nodes.
+func (l *Ledger) ourServer(id int64) bool {
+	if l.former[id] {
+		return true
+	}
+	for _, n := range l.nodes {
+		if n.Server == id {
+			return true
+		}
+	}
+	return false
+}
+
+// NeedsServers reports whether a Node has come that none of the account's servers is known to be: its list has to be
+// read again.
+func (l *Ledger) NeedsServers(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.accounts[key]
+	if a == nil || a.serversAt.IsZero() {
+		return true
+	}
+	for _, n := range l.nodes {
+		if n.Name != "" && n.Server == 0 && n.since.After(a.serversAt) {
+			return true
+		}
+	}
+	return false
+}
+
+// ServerOf returns the server that a Node runs on. It is not known while an account has not been read: read says
+// whether all were.
+func (l *Ledger) ServerOf(name string) (server lb.Server, found, read bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	read = true
+	for _, a := range l.accounts {
+		read = read && !a.serversAt.IsZero()
+	}
+	if n := l.nodes[name]; n != nil && n.Server != 0 && !n.ServerGone {
+		server, found = l.accounts[n.Account].servers[n.Server]
+	}
+	return server, found, read
+}
+
+// AccountFailed says that an account could not be read, and why. One that was read before stays as it was.
+func (l *Ledger) AccountFailed(key string, why *lb.Refusal, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.account(key); a.readAt.IsZero() {
+		l.gate(a, why, now)
+	}
+}
+
+// Inventory takes in a complete read of an account.
+func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(key)
+	first := a.readAt.IsZero()
+	if inv.Servers != nil {
+		l.takeServers(a, inv)
+	}
+	if a.serversAt.IsZero() {
+		return
+	}
+	a.readAt = inv.Began
+	gone := l.takeFloatingIPs(a, inv)
+	switch {
+	case slices.ContainsFunc(l.candidateNodes(), func(n *node) bool { return n.Account == key && !n.ServerGone }):
+		l.gate(a, nil, now)
+	default:
+		l.gate(a, lb.Refuse(lb.ReasonAccountMismatch,
+			"none of the %d servers in account %s is a Node of this cluster: is its token that of another project? Nothing is done there",
+			len(a.servers), key), now)
+	}
+	if a.closed != nil {
+		return
+	}
+	for _, f := range l.ofAccount(key) {
+		l.claim(f, now)
+	}
+	l.resolveOrders(a, now)
+	l.judgeListed(a)
+	all := map[netip.Addr]bool{}
+	for addr, x := range l.addresses {
+		if x.route != nil && (x.route.account == key || first) {
+			all[addr] = true
+			if gone[x.route.id] {
+				x.route.look = true
+			}
+		}
+	}
+	l.evaluateAll(all, now)
+	l.forgetKnown(now)
+	l.serveWaiting(netip.Addr{}, now)
+}
+
+// takeServers remembers the servers of an account and which Nodes they are.
+func (l *Ledger) takeServers(a *account, inv lb.Inventory) {
+	a.servers = make(map[int64]lb.Server, len(inv.Servers))
+	for _, s := range inv.Servers {
+		a.servers[s.ID] = s
+	}
+	a.serversAt = inv.Began
+	for _, n := range l.candidateNodes() {
+		if l.findServer(n) {
+			l.dirty(n)
+		}
+	}
+}
+
+// candidateNodes are the nodes that exist, by name.
+func (l *Ledger) candidateNodes() []*node {
+	nodes := make([]*node, 0, len(l.candidates))
+	for _, c := range l.candidates {
+		nodes = append(nodes, l.nodes[c.Name])
+	}
+	return nodes
+}
+
+// takeFloatingIPs remembers what an account showed, but for what we have changed since the read began. It returns
+// the ids that were there before and are not now; they may be gone, or the list incomplete.
+func (l *Ledger) takeFloatingIPs(a *account, inv lb.Inventory) (gone map[int64]bool) {
+	gone = map[int64]bool{}
+	seen := make(map[int64]bool, len(inv.FloatingIPs))
+	for _, f := range inv.FloatingIPs {
+		seen[f.ID] = true
+		was := l.rented[f.Prefix]
+		if was != nil && inv.Began.Before(was.changed.Add(listLag)) {
+			continue
+		}
+		r := &rented{FloatingIP: f, account: a.key}
+		if was != nil {
+			r.changed = was.changed
+		}
+		l.rented[f.Prefix] = r
+	}
+	for id := range a.orphans {
+		if !seen[id] {
+			delete(a.orphans, id)
+		}
+	}
+	for _, r := range l.rented {
+		if r.account == a.key && !seen[r.ID] && !inv.Began.Before(r.changed.Add(listLag)) {
+			gone[r.ID] = true
+			if l.recordOf(r) == nil {
+				delete(l.rented, r.Prefix)
+			}
+		}
+	}
+	return gone
+}
+
+// recordOf returns the record of the address that a Floating IP has, nil when nobody holds it.
+func (l *Ledger) recordOf(r *rented) *address {
+	if listing, ok := l.listed[r.Prefix]; ok {
+		if a := l.addresses[listing.Addr]; a != nil {
+			return a
+		}
+	}
+	return l.addresses[r.Addr()]
+}
+
+// ofAccount returns the Floating IPs of an account by id.
+func (l *Ledger) ofAccount(key string) []*rented {
+	var list []*rented
+	for _, r := range l.rented {
+		if r.account == key {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(x, y *rented) int { return int(x.ID - y.ID) })
+	return list
+}
+
+// gate opens or closes an account. While it is closed nothing is bought, released or moved there.
+func (l *Ledger) gate(a *account, closed *lb.Refusal, now time.Time) {
+	if equal(a.closed, closed) {
+		return
+	}
+	a.closed = closed
+	for pool, key := range l.rental.Accounts {
+		if key == a.key {
+			l.allocator.SetClosed(pool, closed)
+		}
+	}
+	all := map[netip.Addr]bool{}
+	for addr, x := range l.addresses {
+		if x.route != nil && x.route.account == a.key {
+			all[addr] = true
+		}
+	}
+	l.evaluateAll(all, now)
+	for _, o := range l.orders {
+		if o.account == a.key {
+			l.wake(o.ref)
+		}
+	}
+	// Those that are refused only because of the gate are told, or served.
+	for uid := range l.unserved {
+		l.wake(l.services[uid].request.Ref)
+	}
+}
+
+// settled reports whether an account was read after everything that an earlier controller did before this one came
+// must show.
+func (l *Ledger) settled(key string) bool {
+	a := l.accounts[key]
+	return a == nil || !a.readAt.IsZero() && !a.readAt.Before(l.adoptedAt.Add(listLag))
+}
+
+// Settled reports whether every account is.
+func (l *Ledger) Settled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.allSettled()
+}
+
+func (l *Ledger) allSettled() bool {
+	for key := range l.accounts {
+		if !l.settled(key) {
+			return false
+		}
+	}
+	return true
+}
+
+// judgeListed looks at every address that a pool of this account lists, and withholds what cannot be used.
+func (l *Ledger) judgeListed(a *account) {
+	for prefix, listing := range l.listed {
+		if l.rental.Accounts[listing.Pool] != a.key {
+			continue
+		}
+		l.allocator.Withhold(listing.Addr, l.unusable(a, prefix, listing))
+	}
+}
+
+// unusable says why a listed address cannot be given to anybody; nil when it can.
+func (l *Ledger) unusable(a *account, prefix netip.Prefix, listing lb.Lease) *lb.Refusal {
+	r := l.rented[prefix]
+	if r == nil {
+		for id := range a.servers {
+			s := a.servers[id]
+			if s.Has(listing.Addr) {
+				return lb.Refuse(lb.ReasonWrongType, "%s of pool %q is the own address of server %s and no Floating IP: take it out of the pool",
+					listing.Addr, listing.Pool, s.Name)
+			}
+		}
+		return lb.Refuse(lb.ReasonFloatingIPMissing, "%s of pool %q is no Floating IP of account %s: buy it there, or take it out of the pool",
+			listing.Addr, listing.Pool, a.key)
+	}
+	return l.trouble(r, listing.Pool)
+}
+
+// trouble says what keeps a Floating IP of a pool's list from being used; nil when nothing does.
+func (l *Ledger) trouble(r *rented, pool string) *lb.Refusal {
+	takeover := false
+	if p := l.pools[pool]; p != nil && p.Hetzner != nil {
+		takeover = p.Hetzner.Takeover
+	}
+	switch {
+	case r.Blocked:
+		return lb.Refuse(lb.ReasonFloatingIPBlocked, "Hetzner has blocked Floating IP %d (%s): ask its support", r.ID, r.Prefix)
+	case takeover:
+		return nil
+	case r.Owner.ClusterUID != "" && r.Owner.ClusterUID != l.rental.ClusterUID:
+		return lb.Refuse(lb.ReasonHeldElsewhere, "Floating IP %d (%s) was bought by cluster %s for Service %s: release it there, or set takeover: true on pool %q",
+			r.ID, r.Prefix, r.Owner.Cluster, r.Owner.Service, pool)
+	case r.Server != 0 && !l.ourServer(r.Server):
+		return lb.Refuse(lb.ReasonHeldElsewhere, "Floating IP %d (%s) is assigned to server %s, which is no Node of this cluster: unassign it there, or set takeover: true on pool %q",
+			r.ID, r.Prefix, l.serverName(r), pool)
+	}
+	return nil
+}
+
+func (l *Ledger) serverName(r *rented) string {
+	if s, ok := l.accounts[r.account].servers[r.Server]; ok {
+		return s.Name
+	}
+	return fmt.Sprint(r.Server)
+}
+
+// listed by a pool: never deleted at the cloud, whoever bought it.
+func (l *Ledger) isListed(a *address) bool {
+	listing, ok := l.listed[prefixOf(a.addr)]
+	return ok && listing.Addr == a.addr
+}

@@ -1,0 +1,568 @@
+package ledger
+
+// This file is about rented addresses: what has to be done at the cloud so that what is sent to an address reaches the
+// node that has it bound, and so that nothing is kept that nobody needs.
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+// route is the cloud's side of a rented address.
+type route struct {
+	account string
+	// id of the Floating IP; 0 when it is not known yet.
+	id int64
+	// gone: the cloud was asked for it and does not have it.
+	gone bool
+	// look: what is known of it may not be true any more; ask before anything is decided.
+	look bool
+	// detach: the cloud refuses to assign it while it is assigned.
+	detach bool
+	// kept: it was to be deleted, and the cloud protects it.
+	kept bool
+	// retain: it outlives the Service that let go of it last. byLabel: that Service is not known, and the label at the
+	// cloud says whether it does.
+	retain, byLabel bool
+	// busy: a call is on its way.
+	busy bool
+	// done: there is nothing to do.
+	done bool
+	retry
+}
+
+// rent makes an address one that is rented.
+func (a *address) rent(account string, id int64) {
+	if a.route == nil {
+		a.route = &route{}
+	}
+	if account != "" {
+		a.route.account = account
+	}
+	if id != 0 && a.route.id != id {
+		*a.route = route{account: a.route.account, id: id, retain: a.route.retain, byLabel: a.route.byLabel}
+	}
+}
+
+// link notes which Floating IP an address is, where the agents' objects say it, too.
+func (l *Ledger) link(a *address, r *rented) {
+	before := a.floatingIP()
+	a.rent(r.account, r.ID)
+	a.route.gone = false
+	if before != r.ID {
+		l.touchEntries(a)
+	}
+}
+
+// rentedOf returns the Floating IP of an address as it was seen last; nil when it was not, or is another one.
+func (l *Ledger) rentedOf(a *address) *rented {
+	r := l.rented[prefixOf(a.addr)]
+	if r == nil || a.route.gone || a.route.id != 0 && r.ID != a.route.id {
+		return nil
+	}
+	return r
+}
+
+// ours reports whether this cluster bought a Floating IP.
+func (l *Ledger) ours(r *rented) bool {
+	return r.Owner.ClusterUID != "" && r.Owner.ClusterUID == l.rental.ClusterUID
+}
+
+// bought reports whether a Floating IP is one that this cluster bought and that no pool lists.
+func (l *Ledger) bought(a *address, r *rented) bool {
+	return l.ours(r) && !l.isListed(a)
+}
+
+// closed says why nothing may be done about a rented address; nil when it may.
+func (l *Ledger) closed(a *address) *lb.Refusal {
+	if a.route == nil {
+		return nil
+	}
+	acct := l.accounts[a.route.account]
+	if acct == nil {
+		return lb.Refuse(lb.ReasonAccountUnavailable, "%s is a Floating IP of pool %q, and no account of the cloud-config has it: put the pool and its token back",
+			a.addr, a.pool)
+	}
+	return acct.closed
+}
+
+// freeze is how an address stands of which nothing may be decided: as it was found.
+func (l *Ledger) freeze(a *address, why *lb.Refusal) place.Outcome {
+	o := place.Outcome{Waiting: why}
+	for name, e := range a.entries {
+		if e.state == place.Hold && (o.Holder == "" || e.term > a.entries[o.Holder].term) {
+			o.Holder = name
+			o.Bound = l.nodes[name].acknowledged(a.addr, e)
+		}
+	}
+	if o.Bound && len(a.refs) > 0 {
+		o.Misplaced = why
+		o.Waiting = nil
+	}
+	return o
+}
+
+// unrouted reports whether what is sent to a rented address does not reach the node.
+func (l *Ledger) unrouted(a *address, n *node) bool {
+	if a.route == nil {
+		return false
+	}
+	r := l.rentedOf(a)
+	return r == nil || a.route.look || r.Server == 0 || r.Server != n.Server
+}
+
+// reroute decides what has to be done next at the cloud about a rented address, and corrects its outcome: it answers
+// only once it is routed, and is free only once it is given back.
+func (l *Ledger) reroute(a *address, now time.Time) {
+	r := a.route
+	job, waiting := l.nextCall(a)
+	r.done = job == nil && waiting == nil && !r.busy
+	l.plan(r.account, target{addr: a.addr}, job, r.retry, r.busy)
+	if waiting == nil && (job != nil || r.busy) {
+		waiting = lb.Refuse(lb.ReasonRouting, "waiting for the cloud")
+	}
+	if r.trouble != nil && job != nil {
+		waiting = r.trouble
+	}
+	if len(a.refs) > 0 {
+		if waiting != nil && waiting.Reason == lb.ReasonFloatingIPBlocked {
+			a.outcome.Bound = false
+		}
+		if waiting != nil && !a.outcome.Bound && (a.outcome.Waiting == nil || a.outcome.Waiting.Reason == lb.ReasonRouting) {
+			a.outcome.Waiting = waiting
+		}
+		return
+	}
+	switch {
+	case !r.done:
+		a.outcome.Free, a.outcome.Quarantined = false, false
+		if waiting != nil && a.outcome.Waiting == nil {
+			a.outcome.Waiting = lb.Refuse(lb.ReasonReleasing, "%s", waiting.Message)
+		}
+	case a.outcome.Quarantined || a.outcome.Waiting != nil && l.unreachable(a):
+		// The routing is the fence: a node that does not answer holds up nobody.
+		a.outcome.Quarantined = false
+		l.letGo(a)
+	}
+}
+
+// unreachable reports whether all nodes that still have the address bound are lost.
+func (l *Ledger) unreachable(a *address) bool {
+	demand := l.demand(a, time.Time{})
+	for name := range a.entries {
+		if standing, _ := place.StandingOf(demand, l.nodes[name].Candidate); standing < place.Lost {
+			return false
+		}
+	}
+	return true
+}
+
+// nextCall returns the next call about a rented address, nil when there is none, and what its traffic or its release
+// waits for.
+func (l *Ledger) nextCall(a *address) (*Job, *lb.Refusal) {
+	if why := l.closed(a); why != nil {
+		return nil, why
+	}
+	r := l.rentedOf(a)
+	if r != nil && a.route.id == 0 {
+		l.link(a, r)
+	}
+	switch {
+	case a.route.look && a.route.id != 0:
+		return l.call(a, r, OpLook), nil
+	case r != nil && len(a.refs) > 0:
+		return l.callWanted(a, r)
+	case r != nil:
+		return l.callUnwanted(a, r), nil
+	case !a.route.gone && a.route.id != 0:
+		return l.call(a, r, OpLook), nil
+	case !a.route.gone && !l.settled(a.route.account):
+		return nil, lb.Refuse(lb.ReasonAccountUnavailable, "account %s is being read", a.route.account)
+	case len(a.refs) == 0:
+		return nil, nil
+	case l.isListed(a):
+		return nil, lb.Refuse(lb.ReasonFloatingIPMissing, "%s is no Floating IP of account %s any more: put it back there, or have the Service ask for another",
+			a.addr, a.route.account)
+	default:
+		return nil, lb.Refuse(lb.ReasonAddressLost, "%s was published and does not exist in account %s any more; it is not replaced silently: "+
+			"delete the Service and make it again to get another address", a.addr, a.route.account)
+	}
+}
+
+// callWanted is about an address that a Service holds.
+func (l *Ledger) callWanted(a *address, r *rented) (*Job, *lb.Refusal) {
+	holder := l.nodes[a.outcome.Holder]
+	routed := holder != nil && holder.Server != 0 && r.Server == holder.Server
+	var trouble *lb.Refusal
+	if r.Blocked || !l.bought(a, r) {
+		trouble = l.trouble(r, a.pool)
+	}
+	if trouble != nil && trouble.Reason == lb.ReasonHeldElsewhere {
+		return nil, trouble
+	}
+	if !routed && holder != nil && holder.Server != 0 && l.mayRoute(a, holder) {
+		if a.route.detach && r.Server != 0 {
+			return l.call(a, r, OpUnassign), trouble
+		}
+		job := l.call(a, r, OpAssign)
+		job.Server = holder.Server
+		return job, trouble
+	}
+	if owner := l.ownerOf(a, r); r.Owner != owner && l.ours(r) {
+		job := l.call(a, r, OpLabel)
+		job.Owner = owner
+		return job, trouble
+	}
+	return nil, trouble
+}
+
+// mayRoute reports whether traffic may be turned to the holder: it has the address bound, or nobody else serves.
+func (l *Ledger) mayRoute(a *address, holder *node) bool {
+	e := a.entries[holder.name]
+	if e == nil || e.state != place.Hold {
+		return false
+	}
+	if holder.acknowledged(a.addr, e) {
+		return true
+	}
+	for _, other := range a.entries {
+		if other.state == place.Yield {
+			return false
+		}
+	}
+	return l.published(a)
+}
+
+// published reports whether an address stands in the status of a Service that holds it.
+func (l *Ledger) published(a *address) bool {
+	for uid := range a.refs {
+		if s := l.services[uid]; s != nil && slices.Contains(s.published, a.addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// ownerOf is what the labels of a held Floating IP shall say.
+func (l *Ledger) ownerOf(a *address, r *rented) lb.Owner {
+	if l.isListed(a) {
+		return lb.Owner{}
+	}
+	owner := r.Owner
+	if p := l.pools[a.pool]; p != nil {
+		owner.Pool = a.pool
+		owner.Retain = p.Hetzner != nil && p.Hetzner.Ephemeral != nil && p.Hetzner.Ephemeral.Retain
+	}
+	refs := a.services()
+	if _, ok := a.refs[owner.Service.UID]; !ok {
+		owner.Service = refs[0]
+	}
+	for _, ref := range refs {
+		if s := l.services[ref.UID]; s != nil && s.request.Retain {
+			owner.Retain = true
+		}
+	}
+	return owner
+}
+
+// callUnwanted is about an address that is given back, or that nobody holds.
+func (l *Ledger) callUnwanted(a *address, r *rented) *Job {
+	if l.isListed(a) || !l.ours(r) {
+		switch {
+		case l.ours(r):
+			return l.call(a, r, OpLabel) // with no owner: it belongs to the pool from now on
+		case r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "":
+			return l.call(a, r, OpUnassign)
+		}
+		return nil
+	}
+	retain := a.route.retain || a.route.kept || a.route.byLabel && r.Owner.Retain
+	switch {
+	case retain && !r.Owner.Retain:
+		job := l.call(a, r, OpLabel)
+		job.Owner = r.Owner
+		job.Owner.Retain = true
+		return job
+	case r.Server != 0:
+		return l.call(a, r, OpUnassign)
+	case !retain:
+		return l.call(a, r, OpDelete)
+	}
+	return nil
+}
+
+// call makes a job about an address.
+func (l *Ledger) call(a *address, r *rented, op Op) *Job {
+	job := &Job{Account: a.route.account, Op: op, Addr: a.addr, ID: a.route.id, Pool: a.pool, Services: a.services()}
+	if r != nil {
+		job.ID = r.ID
+	}
+	if a.last.UID != "" && len(job.Services) == 0 {
+		job.Services = []lb.Ref{a.last}
+	}
+	job.Urgent = len(a.refs) > 0 && l.published(a) && (op == OpAssign || op == OpUnassign || op == OpLook)
+	for _, ref := range job.Services {
+		if s := l.services[ref.UID]; s != nil && (job.created.IsZero() || s.request.Created.Before(job.created)) {
+			job.created = s.request.Created
+		}
+	}
+	return job
+}
+
+// routeDone takes in what became of a call about an address.
+func (l *Ledger) routeDone(job Job, res Answer, now time.Time) {
+	a := l.addresses[job.Addr]
+	r := l.rented[prefixOf(job.Addr)]
+	if r != nil && r.ID == job.ID {
+		r.changed = now
+		if res.Fault == nil {
+			l.applyCall(r, job, res)
+		}
+	}
+	if a == nil || a.route == nil || a.route.id != job.ID {
+		return
+	}
+	a.route.busy = false
+	if res.Fault == nil {
+		a.route.retry = retry{}
+	} else {
+		l.routeFailed(a, job, res.Fault, now)
+	}
+	if res.Fault == nil {
+		l.routeChanged(a, job, res)
+	}
+	if a = l.addresses[job.Addr]; a != nil {
+		l.evaluate(a, now)
+	}
+}
+
+// applyCall brings what is known of a Floating IP up to date after a call that went well.
+func (l *Ledger) applyCall(r *rented, job Job, res Answer) {
+	switch job.Op {
+	case OpAssign:
+		r.Server = job.Server
+	case OpUnassign:
+		r.Server = 0
+	case OpLabel:
+		r.Owner = job.Owner
+	case OpDelete:
+		delete(l.rented, r.Prefix)
+	case OpLook:
+		r.FloatingIP = res.FloatingIP
+	}
+}
+
+// routeChanged follows a call that went well.
+func (l *Ledger) routeChanged(a *address, job Job, res Answer) {
+	switch job.Op {
+	case OpLook:
+		a.route.look = false
+		if l.rented[prefixOf(a.addr)] == nil {
+			l.rented[res.FloatingIP.Prefix] = &rented{FloatingIP: res.FloatingIP, account: a.route.account}
+		}
+	case OpAssign:
+		a.route.detach = false
+	case OpUnassign:
+		if len(a.refs) == 0 && !l.isListed(a) && (a.route.retain || a.route.kept) {
+			l.notice(a, lb.ReasonRetained, "%s is kept at the cloud (Floating IP %d), unassigned", a.addr, job.ID)
+		}
+	case OpDelete:
+		a.route.gone = true
+		l.notice(a, lb.ReasonReleased, "%s is given back (Floating IP %d)", a.addr, job.ID)
+		l.replaceDeleted(a)
+	}
+}
+
+// replaceDeleted lets go of an address that was deleted while its Service came to want one again: nobody was told of
+// it, so the Service may have another.
+func (l *Ledger) replaceDeleted(a *address) {
+	for _, ref := range a.services() {
+		l.allocator.Release(ref.UID, a.addr)
+		delete(a.refs, ref.UID)
+		l.wake(ref)
+	}
+}
+
+// routeFailed decides what a failed call means.
+func (l *Ledger) routeFailed(a *address, job Job, f *Fault, now time.Time) {
+	switch f.Kind {
+	case FaultNotFound:
+		switch job.Op {
+		case OpAssign:
+			// The Floating IP or the server: the one is looked at now, the other with the next read.
+			a.route.look = true
+			l.effects.read(a.route.account)
+		default:
+			a.route.gone = true
+			if r := l.rented[prefixOf(a.addr)]; r != nil && r.ID == job.ID {
+				delete(l.rented, r.Prefix)
+			}
+			return
+		}
+	case FaultAssigned:
+		a.route.look, a.route.detach = true, true
+	case FaultProtected:
+		if job.Op == OpDelete {
+			a.route.kept = true
+			l.notice(a, lb.ReasonProtected, "%s (Floating IP %d) is protected from deletion at the cloud: it is kept and labelled so", a.addr, job.ID)
+			return
+		}
+	case FaultUnknown, FaultRefused:
+		a.route.look = true
+	case FaultTemporary:
+		// Once may be chance; after that it may not be as it is thought to be.
+		a.route.look = a.route.failures > 0
+	}
+	a.route.failed(f, now)
+}
+
+// holdsFamily reports whether a Service holds an address of a family.
+func (l *Ledger) holdsFamily(s *service, f lb.Family) bool {
+	return slices.ContainsFunc(l.allocator.Leases(s.request.UID), func(lease lb.Lease) bool { return lb.FamilyOf(lease.Addr) == f })
+}
+
+// claim finds the Service that a Floating IP was bought for, by its labels, and the address that a pool lists.
+func (l *Ledger) claim(r *rented, now time.Time) {
+	acct := l.accounts[r.account]
+	ours := l.ours(r)
+	if a := l.recordOf(r); a != nil {
+		delete(acct.orphans, r.ID)
+		if a.route == nil {
+			return // a pool without an account lists it: somebody else's business
+		}
+		if ours || l.isListed(a) || a.route.id == 0 || a.route.id == r.ID {
+			l.link(a, r)
+		}
+		return
+	}
+	if listing, ok := l.listed[r.Prefix]; ok {
+		if l.rental.Accounts[listing.Pool] == r.account && (ours || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "") {
+			l.tidy(r, listing, now)
+		}
+		return
+	}
+	if !ours {
+		return
+	}
+	if !l.claimForService(r, now) {
+		l.orphan(acct, r, now)
+	}
+}
+
+// claimForService gives a bought Floating IP to the Service in its labels when that exists, or existed lately. It
+// reports whether it did.
+func (l *Ledger) claimForService(r *rented, now time.Time) bool {
+	uid, family := r.Owner.Service.UID, r.Family()
+	if o := l.orders[target{uid: uid, family: family}]; o != nil {
+		if o.busy {
+			return true // its answer is on the way
+		}
+		l.orderFilled(o, r, now)
+		return true
+	}
+	if s := l.services[uid]; s != nil && s.wants {
+		if l.holdsFamily(s, family) {
+			return false
+		}
+		return l.adoptRented(s, r, s.request, now)
+	}
+	k, ok := l.known[uid]
+	if !ok || r.Owner.Retain && !k.Wants {
+		return ok && r.Owner.Retain
+	}
+	if k.Wants {
+		s := l.newService(k.Request)
+		s.wants = true
+		s.published = slices.Clone(k.Published)
+		return l.adoptRented(s, r, k.Request, now)
+	}
+	l.giveBack(r, k.Request, now)
+	return true
+}
+
+// adoptRented makes a bought Floating IP a lease of the Service.
+func (l *Ledger) adoptRented(s *service, r *rented, request lb.Request, now time.Time) bool {
+	lease := lb.Lease{Addr: r.Addr(), Pool: r.Owner.Pool}
+	if refusal := l.allocator.Adopt(request, lease); refusal != nil {
+		return false
+	}
+	a := l.address(lease)
+	a.rent(r.account, r.ID)
+	a.refs[s.request.UID] = s.request.Ref
+	s.want = append(s.want, lease)
+	l.evaluate(a, now)
+	l.wake(s.request.Ref)
+	return true
+}
+
+// giveBack has a Floating IP released that was bought for a Service that is gone.
+func (l *Ledger) giveBack(r *rented, request lb.Request, now time.Time) {
+	lease := lb.Lease{Addr: r.Addr(), Pool: r.Owner.Pool}
+	s := l.services[request.UID]
+	if s == nil {
+		s = l.newService(request)
+	}
+	l.allocator.Adopt(request, lease)
+	a := l.address(lease)
+	a.rent(r.account, r.ID)
+	a.route.retain = request.Retain || r.Owner.Retain
+	a.last, a.unwantedSince = request.Ref, now
+	l.evaluate(a, now)
+}
+
+// tidy puts a listed Floating IP that nobody holds in order: not bought by anybody, and assigned to nobody.
+func (l *Ledger) tidy(r *rented, listing lb.Lease, now time.Time) {
+	a := l.address(listing)
+	a.rent(r.account, r.ID)
+	a.unwantedSince = now
+	a.quarantined = true
+	l.allocator.Quarantine(a.addr)
+	l.evaluate(a, now)
+}
+
+// orphan takes notice of a bought Floating IP that belongs to no Service. It is one when it is seen so twice, a slow
+// loop apart.
+func (l *Ledger) orphan(acct *account, r *rented, now time.Time) {
+	if r.Owner.Retain {
+		return
+	}
+	since, seen := acct.orphans[r.ID]
+	if !seen {
+		acct.orphans[r.ID] = acct.readAt
+		return
+	}
+	if acct.readAt.Sub(since) < l.resyncInterval {
+		return
+	}
+	if l.rental.Orphans[acct.key] {
+		l.giveBack(r, lb.Request{Ref: r.Owner.Service}, now)
+		return
+	}
+	l.effects.Notices = append(l.effects.Notices, Notice{Service: r.Owner.Service, Warning: true, Reason: lb.ReasonOrphan,
+		Message: strings.TrimSpace("Floating IP " + r.Name + " (" + r.Prefix.String() + ") was bought for this Service, which does not exist any more; delete it at the cloud, or set hetzner.orphans: release")})
+}
+
+// notice has something told to those who look at the Services of an address.
+func (l *Ledger) notice(a *address, reason lb.Reason, format string, args ...any) {
+	refs := a.services()
+	if len(refs) == 0 && a.last.UID != "" {
+		refs = []lb.Ref{a.last}
+	}
+	message := lb.Refuse(reason, format, args...).Message
+	for _, ref := range refs {
+		l.effects.Notices = append(l.effects.Notices, Notice{Service: ref, Warning: reason == lb.ReasonProtected, Reason: reason, Message: message})
+	}
+}
+
+// forgetKnown forgets Services that have been gone for long.
+func (l *Ledger) forgetKnown(now time.Time) {
+	for uid, k := range l.known {
+		if !k.Wants && now.Sub(k.since) > rememberFor {
+			delete(l.known, uid)
+		}
+	}
+}
