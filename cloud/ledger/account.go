@@ -85,6 +85,15 @@ func (l *Ledger) account(key string) *account {
 // setRental takes over which pools belong to which account.
 func (l *Ledger) setRental(r Rental) {
 	l.rental = r
+	for key, a := range l.accounts {
+		if _, ok := r.Orphans[key]; !ok {
+			// What is held there is frozen until the account is back.
+			a.closed = lb.Refuse(lb.ReasonAccountUnavailable, "account %s is not in the cloud-config any more: put it back", key)
+			if !l.holdsIn(key) {
+				delete(l.accounts, key)
+			}
+		}
+	}
 	for pool, key := range r.Accounts {
 		l.allocator.SetClosed(pool, l.account(key).closed)
 	}
@@ -105,6 +114,16 @@ func (l *Ledger) setRental(r Rental) {
 			}
 		}
 	}
+}
+
+// holdsIn reports whether anything is held in an account.
+func (l *Ledger) holdsIn(key string) bool {
+	for _, x := range l.addresses {
+		if x.route != nil && x.route.account == key {
+			return true
+		}
+	}
+	return len(l.ordersOf(key)) > 0
 }
 
 // Proves reports whether a list of servers shows one of our Nodes: then it is that of the right project.
@@ -130,7 +149,7 @@ func (l *Ledger) runsOn(n *node, s *lb.Server) bool {
 	if id := n.serverID(); id != 0 && !n.ServerGone {
 		return id == s.ID
 	}
-	return n.Name == s.Name && (slices.ContainsFunc(n.Node.Addresses, s.Has) || slices.ContainsFunc(n.Agent.Addresses, s.Has))
+	return n.named(s)
 }
 
 // serverID is the id of the server that the Node runs on as far as it was ever known: its own, else the one that it
@@ -142,35 +161,61 @@ func (n *node) serverID() int64 {
 	return n.foundID
 }
 
-// findServer looks for the Node's server among those that the accounts showed. It reports whether that changed
-// anything.
-func (l *Ledger) findServer(n *node) bool {
-	was, wasGone := n.Server, n.ServerGone
+// findServer looks for the Node's server among those that the accounts showed, and reports whether that changed
+// anything. proven says that the list that was read last is to be believed in what it lacks.
+func (l *Ledger) findServer(n *node, proven bool) bool {
 	if n.Name == "" || len(l.accounts) == 0 {
 		return false
 	}
-	if a := l.accounts[n.Account]; a != nil && n.Server != 0 {
-		if _, ok := a.servers[n.Server]; ok {
-			n.ServerGone = false
-			return wasGone
+	was, wasGone, before := n.Server, n.ServerGone, n.Accounts
+	id := n.serverID()
+	in := l.accountsWith(id)
+	if len(in) == 0 && was != 0 && proven {
+		n.ServerGone = true
+		l.former[was] = true
+		if lb.HetznerID(n.Node.ProviderID) == 0 {
+			id = 0 // another server may have taken its place
 		}
-		// The account was proven, and does not have it any more.
-		n.ServerGone = a.closed == nil
-		if !n.ServerGone {
-			return wasGone
-		}
-		l.former[n.Server] = true
 	}
+	if id == 0 {
+		if id = l.serverNamed(n); id != 0 {
+			in = l.accountsWith(id)
+		}
+	}
+	if len(in) > 0 {
+		n.Server, n.Accounts, n.ServerGone, n.foundID = id, in, false, id
+	}
+	return n.Server != was || n.ServerGone != wasGone || !slices.Equal(n.Accounts, before)
+}
+
+// accountsWith are the accounts that have a server.
+func (l *Ledger) accountsWith(id int64) (keys []string) {
+	for key, a := range l.accounts {
+		if _, ok := a.servers[id]; ok {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// serverNamed returns the server that has the Node's name and one of its addresses; 0: there is none, or several.
+func (l *Ledger) serverNamed(n *node) (found int64) {
 	for _, a := range l.accounts {
 		for id := range a.servers {
-			s := a.servers[id]
-			if l.runsOn(n, &s) {
-				n.Server, n.Account, n.ServerGone, n.foundID = id, a.key, false, id
-				return n.Server != was || wasGone
+			if s := a.servers[id]; n.named(&s) {
+				if found != 0 && found != id {
+					return 0
+				}
+				found = id
 			}
 		}
 	}
-	return n.ServerGone != wasGone
+	return found
+}
+
+func (n *node) named(s *lb.Server) bool {
+	return n.Name == s.Name && (slices.ContainsFunc(n.Node.Addresses, s.Has) || slices.ContainsFunc(n.Agent.Addresses, s.Has))
 }
 
 // ourServer reports whether a server is, or was in this term, one of our Nodes.
@@ -212,8 +257,8 @@ func (l *Ledger) ServerOf(name string) (server lb.Server, found, read bool) {
 	for _, a := range l.accounts {
 		read = read && !a.serversAt.IsZero()
 	}
-	if n := l.nodes[name]; n != nil && n.Server != 0 && !n.ServerGone {
-		server, found = l.accounts[n.Account].servers[n.Server]
+	if n := l.nodes[name]; n != nil && len(n.Accounts) > 0 && !n.ServerGone {
+		server, found = l.accounts[n.Accounts[0]].servers[n.Server]
 	}
 	return server, found, read
 }
@@ -242,7 +287,7 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	a.readAt = inv.Began
 	gone := l.takeFloatingIPs(a, inv)
 	switch {
-	case slices.ContainsFunc(l.candidateNodes(), func(n *node) bool { return n.Account == key && !n.ServerGone }):
+	case slices.ContainsFunc(l.candidateNodes(), func(n *node) bool { return slices.Contains(n.Accounts, key) && !n.ServerGone }):
 		l.gate(a, nil, now)
 	default:
 		l.gate(a, lb.Refuse(lb.ReasonAccountMismatch,
@@ -273,13 +318,14 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 
 // takeServers remembers the servers of an account and which Nodes they are.
 func (l *Ledger) takeServers(a *account, inv lb.Inventory) {
+	proven := l.proves(inv.Servers)
 	a.servers = make(map[int64]lb.Server, len(inv.Servers))
 	for _, s := range inv.Servers {
 		a.servers[s.ID] = s
 	}
 	a.serversAt = inv.Began
 	for _, n := range l.candidateNodes() {
-		if l.findServer(n) {
+		if l.findServer(n, proven) {
 			l.dirty(n)
 		}
 	}
@@ -308,6 +354,9 @@ func (l *Ledger) takeFloatingIPs(a *account, inv lb.Inventory) (gone map[int64]b
 		r := &rented{FloatingIP: f, account: a.key}
 		if was != nil {
 			r.changed = was.changed
+			if was.ID == f.ID && l.accounts[was.account].closed == nil {
+				r.account = was.account // two tokens of one project show the same
+			}
 		}
 		l.rented[f.Prefix] = r
 	}

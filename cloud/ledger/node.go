@@ -169,7 +169,7 @@ func (l *Ledger) removeNode(n *node, now time.Time) {
 // seekServer looks for the server of a Node that is new or shows more of itself, and has the accounts read again when
 // none of the servers that they showed is it.
 func (l *Ledger) seekServer(n *node, now time.Time) {
-	if l.findServer(n) {
+	if l.findServer(n, false) {
 		l.dirty(n)
 	}
 	if n.Server != 0 || n.Name == "" || !n.since.Equal(now) {

@@ -130,8 +130,7 @@ func (l *Ledger) mayBuy(o *order, job *Job, now time.Time) bool {
 		return false
 	}
 	if job.Order.Location == "" {
-		n := l.nodes[node]
-		job.Order.Location = l.accounts[o.account].servers[n.Server].Location
+		job.Order.Location = l.accounts[o.account].servers[l.nodes[node].Server].Location
 	}
 	return true
 }

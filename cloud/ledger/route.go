@@ -40,7 +40,7 @@ func (a *address) rent(account string, id int64) {
 	if a.route == nil {
 		a.route = &route{}
 	}
-	if account != "" {
+	if account != "" && (a.route.account == "" || a.route.id == 0) {
 		a.route.account = account
 	}
 	if id != 0 && a.route.id != id {
@@ -52,7 +52,7 @@ func (a *address) rent(account string, id int64) {
 func (l *Ledger) link(a *address, r *rented) {
 	before := a.floatingIP()
 	a.rent(r.account, r.ID)
-	a.route.gone = false
+	a.route.account, a.route.gone = r.account, false
 	if before != r.ID {
 		l.touchEntries(a)
 	}
@@ -304,7 +304,7 @@ func (l *Ledger) call(a *address, r *rented, op Op) *Job {
 	if a.last.UID != "" && len(job.Services) == 0 {
 		job.Services = []lb.Ref{a.last}
 	}
-	job.Urgent = len(a.refs) > 0 && l.published(a) && (op == OpAssign || op == OpUnassign || op == OpLook)
+	job.Urgent = len(a.refs) > 0 && l.published(a) && op == OpAssign
 	for _, ref := range job.Services {
 		if s := l.services[ref.UID]; s != nil && (job.created.IsZero() || s.request.Created.Before(job.created)) {
 			job.created = s.request.Created
@@ -440,7 +440,7 @@ func (l *Ledger) claim(r *rented, now time.Time) {
 		return
 	}
 	if listing, ok := l.listed[r.Prefix]; ok {
-		if l.rental.Accounts[listing.Pool] == r.account && (ours || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "") {
+		if ours || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "" {
 			l.tidy(r, listing, now)
 		}
 		return

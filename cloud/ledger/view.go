@@ -67,6 +67,9 @@ func (l *Ledger) View(uid string) View {
 			v.Refusal = why
 		}
 	}
+	if v.Refusal != nil && passing[v.Refusal.Reason] && len(s.want) == 0 {
+		v.Waiting, v.Refusal = v.Refusal, nil
+	}
 	v.Published = len(s.published) == len(s.want) && v.Ready
 	for _, lease := range s.want {
 		v.Published = v.Published && slices.Contains(s.published, lease.Addr)
@@ -76,6 +79,9 @@ func (l *Ledger) View(uid string) View {
 	}
 	return v
 }
+
+// passing are refusals that end by themselves.
+var passing = map[lb.Reason]bool{lb.ReasonAccountUnavailable: true, lb.ReasonWaitingForPurchase: true}
 
 // releasing says what the release of a Service's addresses waits for.
 func (l *Ledger) releasing(uid string) *lb.Refusal {

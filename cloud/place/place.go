@@ -64,9 +64,9 @@ type Candidate struct {
 	lb.Agent
 	// Addresses that the node carries.
 	Addresses int
-	// Server at the cloud that the node runs on, and the account that it is in; 0 and empty: none that is known.
-	Server  int64
-	Account string
+	// Server at the cloud that the node runs on; 0: none that is known. Accounts are those that have it.
+	Server   int64
+	Accounts []string
 	// ServerGone: the node ran on a server that exists no more.
 	ServerGone bool
 }
@@ -121,7 +121,7 @@ func unfit(d Demand, n *Candidate) string {
 	if n.Node.Ready != lb.Ready {
 		return "not Ready"
 	}
-	if d.Account != "" && n.Account != d.Account {
+	if d.Account != "" && !slices.Contains(n.Accounts, d.Account) {
 		return fmt.Sprintf("without a server in account %s", d.Account)
 	}
 	for _, s := range d.Selectors {
