@@ -87,10 +87,11 @@ func (b *budget) next(now time.Time, urgent bool) time.Time {
 	if b.limit == 0 {
 		return time.Time{}
 	}
-	// The call itself is counted: after it, the reserve is still whole.
+	// The call itself is counted: after it, the reserve is still whole. One more is left for what the estimate is off,
+	// since Hetzner tells whole calls.
 	need := 1.0
 	if !urgent {
-		need += float64(b.limit) / reserve
+		need += float64(b.limit)/reserve + 1
 	}
 	missing := need - b.estimate(now)
 	if missing <= 0 {
