@@ -99,7 +99,7 @@ func TestActionsTogether(t *testing.T) {
 		<-time.After(time.Second)
 		require.NoError(t, w.client.Action.WaitFor(t.Context(), actions...))
 		assert.Equal(t, 2, w.Counts()["GET /actions"])
-		assert.Equal(t, 25, len(w.Log()[0].IDs))
+		assert.Len(t, w.Log()[0].IDs, 25)
 	})
 }
 

@@ -3,6 +3,8 @@ package hetznertest_test
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,5 +199,54 @@ func TestClose(t *testing.T) {
 		require.ErrorIs(t, <-answer, hetznertest.ErrCut)
 		assert.Zero(t, w.Purchases("prod"))
 		require.ErrorIs(t, w.tryToBuy(t.Context(), ""), hetznertest.ErrCut)
+	})
+}
+
+// Many callers at once find the same rules: each purchase is counted once, and the log knows what became of every call.
+func TestManyCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, hetznertest.Options{Seed: 7, ListLag: -1})
+		w.AddRule(hetznertest.Rule{Probability: 0.3, Pick: func(r *rand.Rand) hetznertest.Fault {
+			return hetznertest.Fault{
+				Delay: time.Duration(r.Int64N(int64(time.Second))), Cut: r.IntN(2) == 0, Fail: hetznertest.ServerError,
+				AfterEffect: r.IntN(2) == 0, Late: time.Duration(r.Int64N(int64(time.Second))),
+			}
+		}})
+		var callers sync.WaitGroup
+		for i := range 50 {
+			callers.Go(func() {
+				client := w.clientOf(strconv.Itoa(i), secret)
+				got, _, err := client.FloatingIP.Create(t.Context(), hcloud.FloatingIPCreateOpts{
+					Type: hcloud.FloatingIPTypeIPv4, HomeLocation: &hcloud.Location{Name: "fsn1"},
+				})
+				if err != nil {
+					return
+				}
+				_, _, err = client.FloatingIP.Assign(t.Context(), got.FloatingIP, &hcloud.Server{ID: w.n1})
+				assert.Contains(t, []string{"", "server_error"}, code(err))
+			})
+		}
+		callers.Wait()
+		<-time.After(3 * time.Second)
+		synctest.Wait()
+		bought, assigned := 0, 0
+		for _, r := range w.Log() {
+			switch {
+			case !r.Effect:
+			case r.Operation == purchase:
+				bought++
+			default:
+				assigned++
+			}
+		}
+		assert.Greater(t, bought, 25)
+		assert.Equal(t, bought, w.Purchases("prod"))
+		routed := 0
+		for _, f := range w.FloatingIPs("prod") {
+			if f.Server != 0 {
+				routed++
+			}
+		}
+		assert.Equal(t, assigned, routed)
 	})
 }

@@ -75,8 +75,14 @@ func (w *world) assign(id, server int64) {
 	require.NoError(w.t, w.client.Action.WaitFor(w.t.Context(), action))
 }
 
-// send a request as it is; the body of the answer is returned too.
-func (w *world) send(method, path, body string) (*http.Response, string) {
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// send a request as it is.
+func (w *world) send(method, path, body string) answer {
 	w.t.Helper()
 	request, err := http.NewRequestWithContext(w.t.Context(), method, hetznertest.Endpoint+path, strings.NewReader(body))
 	require.NoError(w.t, err)
@@ -89,7 +95,7 @@ func (w *world) send(method, path, body string) (*http.Response, string) {
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	require.NoError(w.t, err)
-	return response, string(text)
+	return answer{response.StatusCode, response.Header, string(text)}
 }
 
 func code(err error) string {

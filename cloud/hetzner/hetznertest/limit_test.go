@@ -16,13 +16,13 @@ import (
 // call once; what the headers say is returned.
 func (w *world) call() (status, remaining int, reset time.Time) {
 	w.t.Helper()
-	response, _ := w.send(http.MethodGet, "/locations", "")
-	assert.Equal(w.t, "3600", response.Header.Get("RateLimit-Limit"))
-	remaining, err := strconv.Atoi(response.Header.Get("RateLimit-Remaining"))
+	got := w.send(http.MethodGet, "/locations", "")
+	assert.Equal(w.t, "3600", got.header.Get("RateLimit-Limit"))
+	remaining, err := strconv.Atoi(got.header.Get("RateLimit-Remaining"))
 	require.NoError(w.t, err)
-	seconds, err := strconv.ParseInt(response.Header.Get("RateLimit-Reset"), 10, 64)
+	seconds, err := strconv.ParseInt(got.header.Get("RateLimit-Reset"), 10, 64)
 	require.NoError(w.t, err)
-	return response.StatusCode, remaining, time.Unix(seconds, 0)
+	return got.status, remaining, time.Unix(seconds, 0)
 }
 
 // A project has 3600 calls, gets one back each second, and is told so by every answer.

@@ -1,6 +1,9 @@
 package hetznertest
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Paging of every list.
 const (
@@ -37,4 +40,9 @@ func page[T any](r *request, key string, all []T) (any, *failure) {
 	begin := min((at-1)*per, len(all))
 	shown := append([]T{}, all[begin:min(begin+per, len(all))]...)
 	return map[string]any{key: shown, "meta": map[string]any{"pagination": p}}, nil
+}
+
+// wantsStatus reports whether the request asks for things in that status, among others or for all.
+func (r *request) wantsStatus(status string) bool {
+	return !r.query.Has("status") || slices.Contains(r.query["status"], status)
 }

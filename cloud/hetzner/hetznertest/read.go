@@ -59,8 +59,7 @@ func (s *Server) listServers(r *request) (any, *failure) {
 	shown := []any{}
 	for _, m := range s.sortedMachines() {
 		if m.project != r.project || selector != nil && !selector.Matches(labels.Set(m.Labels)) ||
-			r.query.Has("name") && r.query.Get("name") != m.Name ||
-			r.query.Has("status") && !slices.Contains(r.query["status"], m.Status) {
+			r.query.Has("name") && r.query.Get("name") != m.Name || !r.wantsStatus(m.Status) {
 			continue
 		}
 		shown = append(shown, s.serverForm(m))
@@ -109,6 +108,7 @@ func (s *Server) getLocation(r *request) (any, *failure) {
 
 // listActions is GET /actions, which answers for given ids alone. An id that is unknown is left out.
 func (s *Server) listActions(r *request) (any, *failure) {
+	// The documentation has id alone; the others are what every list takes, and clients send them.
 	if failed := r.parameters("id", "sort", "status", "page", "per_page"); failed != nil {
 		return nil, failed
 	}
@@ -120,13 +120,13 @@ func (s *Server) listActions(r *request) (any, *failure) {
 	case len(asked) > mostActionIDs:
 		return nil, invalid("id", "at most %d ids are allowed", mostActionIDs)
 	}
-	asked := map[int64]*action{}
-	for _, id := range r.IDs {
-		if a := s.actions[id]; a != nil {
-			asked[id] = a
+	shown := []any{}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(r.IDs))) {
+		if a := s.actions[id]; a != nil && a.project == r.project && r.wantsStatus(a.status()) {
+			shown = append(shown, s.actionForm(a))
 		}
 	}
-	return s.pageOfActions(r, asked, func(*action) bool { return true })
+	return map[string]any{"actions": shown}, nil
 }
 
 // listFloatingActions is GET /floating_ips/actions and GET /floating_ips/{id}/actions.
@@ -139,7 +139,7 @@ func (s *Server) listFloatingActions(r *request) (any, *failure) {
 		if len(ids) != len(r.query["id"]) {
 			return nil, invalid("id", "must be numbers")
 		}
-		return s.pageOfActions(r, s.actions, func(a *action) bool { return len(ids) == 0 || slices.Contains(ids, a.id) })
+		return s.pageOfActions(r, func(a *action) bool { return len(ids) == 0 || slices.Contains(ids, a.id) })
 	}
 	if failed := r.parameters("sort", "status", "page", "per_page"); failed != nil {
 		return nil, failed
@@ -147,13 +147,13 @@ func (s *Server) listFloatingActions(r *request) (any, *failure) {
 	if s.floatingOf(r.project, r.IDs[0]) == nil {
 		return nil, refuse(NotFound, "floating ip with ID '%d' not found", r.IDs[0])
 	}
-	return s.pageOfActions(r, s.actions, func(a *action) bool { return a.floating == r.IDs[0] })
+	return s.pageOfActions(r, func(a *action) bool { return a.floating == r.IDs[0] })
 }
 
-func (s *Server) pageOfActions(r *request, among map[int64]*action, asked func(*action) bool) (any, *failure) {
+func (s *Server) pageOfActions(r *request, asked func(*action) bool) (any, *failure) {
 	shown := []any{}
-	for _, a := range slices.SortedFunc(maps.Values(among), func(a, b *action) int { return cmp.Compare(a.id, b.id) }) {
-		if a.project == r.project && asked(a) && (!r.query.Has("status") || slices.Contains(r.query["status"], a.status())) {
+	for _, a := range slices.SortedFunc(maps.Values(s.actions), func(a, b *action) int { return cmp.Compare(a.id, b.id) }) {
+		if a.project == r.project && asked(a) && r.wantsStatus(a.status()) {
 			shown = append(shown, s.actionForm(a))
 		}
 	}

@@ -66,9 +66,9 @@ func TestRefusesWhatTheAPIDoesNotDescribe(t *testing.T) {
 			require.NoError(t, err)
 			before := w.FloatingIPs("prod")
 
-			response, body := w.send(tt.method, tt.path, tt.body)
-			assert.Equal(t, tt.status, response.StatusCode, body)
-			assert.Equal(t, "application/json", response.Header.Get("Content-Type"))
+			got := w.send(tt.method, tt.path, tt.body)
+			assert.Equal(t, tt.status, got.status, got.body)
+			assert.Equal(t, "application/json", got.header.Get("Content-Type"))
 			var refused struct {
 				Error struct {
 					Code    hetznertest.Code
@@ -78,11 +78,11 @@ func TestRefusesWhatTheAPIDoesNotDescribe(t *testing.T) {
 					}
 				}
 			}
-			require.NoError(t, json.Unmarshal([]byte(body), &refused))
-			assert.Equal(t, tt.code, refused.Error.Code, body)
+			require.NoError(t, json.Unmarshal([]byte(got.body), &refused))
+			assert.Equal(t, tt.code, refused.Error.Code, got.body)
 			assert.NotEmpty(t, refused.Error.Message)
 			if tt.field != "" {
-				require.NotNil(t, refused.Error.Details, body)
+				require.NotNil(t, refused.Error.Details, got.body)
 				assert.Equal(t, tt.field, refused.Error.Details.Fields[0].Name)
 			}
 			assert.Equal(t, before, w.FloatingIPs("prod"), "a refused request has changed something")
@@ -125,12 +125,12 @@ func TestPurchasesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, hetznertest.Options{ActionTime: -1})
 		f := w.buy("web", nil)
-		response, body := w.send(http.MethodPost, "/floating_ips", `{"type":"ipv6","home_location":"2","name":"web"}`)
-		assert.Equal(t, http.StatusConflict, response.StatusCode, body)
+		got := w.send(http.MethodPost, "/floating_ips", `{"type":"ipv6","home_location":"2","name":"web"}`)
+		assert.Equal(t, http.StatusConflict, got.status, got.body)
 		w.SetLimit("prod", 1)
-		response, body = w.send(http.MethodPost, "/floating_ips", `{"type":"ipv6","home_location":"2"}`)
-		assert.Equal(t, http.StatusForbidden, response.StatusCode, body)
-		assert.Contains(t, body, `"resource_limit_exceeded"`)
+		got = w.send(http.MethodPost, "/floating_ips", `{"type":"ipv6","home_location":"2"}`)
+		assert.Equal(t, http.StatusForbidden, got.status, got.body)
+		assert.Contains(t, got.body, `"resource_limit_exceeded"`)
 		assert.Equal(t, 1, w.Purchases("prod"))
 
 		require.NoError(t, w.Protect(f.ID, true))
