@@ -143,7 +143,52 @@ func TestServersLock(t *testing.T) {
 		_, _, err = w.client.FloatingIP.Assign(t.Context(), second, &hcloud.Server{ID: w.n2})
 		require.NoError(t, err)
 		<-time.After(time.Second)
+		w.assign(second.ID, w.n1)
+		_, _, err = w.client.FloatingIP.Unassign(t.Context(), first)
+		require.NoError(t, err)
+		_, _, err = w.client.FloatingIP.Unassign(t.Context(), second)
+		assert.Equal(t, "locked", code(err))
+		_, _, err = w.client.FloatingIP.Create(t.Context(), hcloud.FloatingIPCreateOpts{
+			Type: hcloud.FloatingIPTypeIPv4, Server: &hcloud.Server{ID: w.n1},
+		})
+		assert.Equal(t, "locked", code(err))
+		assert.Equal(t, 2, w.Purchases("prod"))
+		<-time.After(time.Second)
 	})
+}
+
+// What people do by hand at the console happens at once, and packets follow it.
+func TestByHand(t *testing.T) {
+	var routes []int64
+	w := newWorld(t, hetznertest.Options{OnRoute: func(_ netip.Prefix, s int64) { routes = append(routes, s) }})
+	f, err := w.AddIPv6("prod", hetznertest.FloatingIP{Name: "web", Location: "hel1"})
+	require.NoError(t, err)
+	require.NoError(t, w.Label(f.ID, map[string]string{"a": "b"}))
+	require.NoError(t, w.Block(f.ID, true))
+	require.NoError(t, w.Route(f.ID, w.n1))
+	got, _, err := w.client.FloatingIP.GetByID(t.Context(), f.ID)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"a": "b"}, got.Labels)
+	assert.Equal(t, f.Prefix.String(), got.Network.String())
+	assert.Equal(t, "hel1", got.HomeLocation.Name)
+	assert.Equal(t, w.n1, got.Server.ID)
+	assert.True(t, got.Blocked)
+	require.NoError(t, w.DeleteFloatingIP(f.ID))
+	assert.Equal(t, []int64{w.n1, 0}, routes)
+	for _, err := range []error{w.Label(f.ID, nil), w.Block(f.ID, true), w.Route(f.ID, 0), w.Protect(f.ID, true), w.DeleteFloatingIP(f.ID)} {
+		require.ErrorContains(t, err, "there is no floating ip")
+	}
+	assert.Zero(t, w.Purchases("prod"))
+	assert.Zero(t, w.Releases("prod"))
+}
+
+// Packets go the new way when the answer says so, not a moment later.
+func TestRoutesBeforeTheAnswer(t *testing.T) {
+	var routes []int64
+	w := newWorld(t, hetznertest.Options{ActionTime: -1, OnRoute: func(_ netip.Prefix, s int64) { routes = append(routes, s) }})
+	f := w.buy("web", nil)
+	w.assign(f.ID, w.n1)
+	assert.Equal(t, []int64{w.n1}, routes)
 }
 
 // The reverse DNS entry is changed and taken back.

@@ -120,7 +120,7 @@ func (s Stage) String() string {
 
 // Hook is shown a call. Returning true cuts the connection there: before the effect it prevents it. A hook that ends the
 // caller returns true, or the call would go on without it. It may block, which holds up that call alone, and it may use
-// everything that the Server offers. AfterAnswer comes in the goroutine in which the caller reads the answer, when that
+// everything that the Server offers but Close. AfterAnswer comes in the goroutine in which the caller reads the answer, when that
 // goes over Transport; a call that gets no answer has no such stage.
 type Hook func(stage Stage, call Call) (cut bool)
 

@@ -50,6 +50,7 @@ func TestFaultsBeforeAndAfterTheEffect(t *testing.T) {
 				w := newWorld(t, hetznertest.Options{})
 				w.AddRule(hetznertest.Rule{Operation: purchase, Nth: 2, Fault: tt.fault})
 				require.NoError(t, w.tryToBuy(t.Context(), ""))
+				assert.Empty(t, w.names(hcloud.FloatingIPListOpts{}))
 
 				began := time.Now()
 				err := w.tryToBuy(t.Context(), "")
@@ -59,10 +60,13 @@ func TestFaultsBeforeAndAfterTheEffect(t *testing.T) {
 					require.ErrorIs(t, err, hetznertest.ErrCut)
 				}
 				assert.Equal(t, 1+tt.bought, w.Purchases("prod"))
-				record := w.Log()[1]
+				record := w.Log()[2]
 				assert.Equal(t, tt.cut, record.Cut)
 				assert.Equal(t, hetznertest.Code(tt.code), record.Code)
 				assert.Equal(t, tt.bought == 1, record.Effect)
+				assert.False(t, w.Log()[1].Effect, "a list has an effect")
+				assert.JSONEq(t, `{"type":"ipv4","home_location":"fsn1"}`, record.Body)
+				assert.Equal(t, "page=1&per_page=50", w.Log()[1].Query)
 				<-time.After(5 * time.Second)
 				synctest.Wait()
 				assert.Equal(t, 1+tt.later, w.Purchases("prod"))
@@ -124,22 +128,26 @@ func TestKillTheCaller(t *testing.T) {
 		{hetznertest.BeforeEffect, 0, false}, {hetznertest.AfterEffect, 1, false}, {hetznertest.AfterAnswer, 1, true},
 	} {
 		t.Run(tt.stage.String(), func(t *testing.T) {
-			w := newWorld(t, hetznertest.Options{})
-			ctx, kill := context.WithCancel(t.Context())
-			defer kill()
-			w.AddHook(func(stage hetznertest.Stage, call hetznertest.Call) bool {
-				if stage != tt.stage || call.Operation != purchase {
-					return false
-				}
-				kill()
-				return true
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, hetznertest.Options{})
+				ctx, kill := context.WithCancel(t.Context())
+				defer kill()
+				w.AddHook(func(stage hetznertest.Stage, call hetznertest.Call) bool {
+					if stage != tt.stage || call.Operation != purchase {
+						return false
+					}
+					kill()
+					return true
+				})
+				err := w.tryToBuy(ctx, "victim")
+				assert.Equal(t, tt.knows, err == nil)
+				require.Error(t, ctx.Err(), "the caller is still alive when its call has returned")
+				synctest.Wait()
+				assert.Equal(t, tt.bought, w.Purchases("prod"))
+				require.ErrorIs(t, w.tryToBuy(ctx, "victim"), context.Canceled)
+				synctest.Wait()
+				assert.Len(t, w.Log(), 1, "a dead caller has called")
 			})
-			err := w.tryToBuy(ctx, "victim")
-			assert.Equal(t, tt.knows, err == nil)
-			require.Error(t, ctx.Err(), "the caller is still alive when its call has returned")
-			assert.Equal(t, tt.bought, w.Purchases("prod"))
-			require.ErrorIs(t, w.tryToBuy(ctx, "victim"), context.Canceled)
-			assert.Len(t, w.Log(), 1, "a dead caller has called")
 		})
 	}
 }

@@ -135,7 +135,9 @@ func (s *Server) AddFloatingIP(project string, f FloatingIP) (FloatingIP, error)
 	if err != nil {
 		return FloatingIP{}, err
 	}
-	return added.FloatingIP, nil
+	copied := added.FloatingIP
+	copied.Labels = maps.Clone(added.Labels)
+	return copied, nil
 }
 
 // AddIPv6 is AddFloatingIP with the next /64 that is sold.

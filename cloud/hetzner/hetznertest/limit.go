@@ -28,11 +28,13 @@ func (b *budget) refill(now time.Time) {
 	b.left = min(b.limit, max(0, b.left+passed*(b.rate()-b.others)))
 }
 
+// calls that can be made now. What is missing by less than a rounding error is there.
+func (b *budget) calls() int { return int(b.left + 1e-6) }
+
 // take one call; false: there is none.
 func (b *budget) take(now time.Time) bool {
 	b.refill(now)
-	// What is missing by less than a rounding error is there.
-	if b.left < 1-1e-6 {
+	if b.calls() == 0 {
 		return false
 	}
 	b.left = max(0, b.left-1)
@@ -41,7 +43,7 @@ func (b *budget) take(now time.Time) bool {
 
 // header tells what is left and when the whole limit is there again, were nobody to call.
 func (b *budget) header(h http.Header) {
-	b.tell(h, int(b.left+1e-6), (b.limit-b.left)/b.rate())
+	b.tell(h, b.calls(), (b.limit-b.left)/b.rate())
 }
 
 // headerNext tells that nothing is left and when the next call is let through.

@@ -46,6 +46,10 @@ func TestRateLimit(t *testing.T) {
 		assert.Equal(t, time.Now().Add(time.Hour).Unix(), reset.Unix())
 		_, err := w.client.FloatingIP.All(t.Context())
 		assert.Equal(t, "rate_limit_exceeded", code(err))
+		records := w.Log()
+		assert.Equal(t, []int{3599, 0, 0, 0}, []int{records[0].Remaining, records[1].Remaining, records[2].Remaining, records[3].Remaining})
+		assert.Equal(t, reset, records[2].Reset)
+		assert.Equal(t, hetznertest.RateLimitExceeded, records[2].Code)
 		_, err = w.clientOf("", "other").FloatingIP.All(t.Context())
 		require.NoError(t, err, "another project has a limit of its own")
 

@@ -77,6 +77,9 @@ func TestLabels(t *testing.T) {
 		assert.ElementsMatch(t, want, got, selector)
 	}
 
+	assert.Equal(t, []string{"b"}, w.names(hcloud.FloatingIPListOpts{Name: "b"}))
+	assert.Empty(t, w.names(hcloud.FloatingIPListOpts{Name: "B"}))
+
 	a, _, err := w.client.FloatingIP.GetByName(t.Context(), "a")
 	require.NoError(t, err)
 	got, _, err := w.client.FloatingIP.Update(t.Context(), a, hcloud.FloatingIPUpdateOpts{Labels: map[string]string{"x": "y"}})

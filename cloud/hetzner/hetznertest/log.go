@@ -30,8 +30,9 @@ type Call struct {
 	Class     Class
 	// IDs in the path, or those that GET /actions asks for.
 	IDs []int64
-	// Query as it was sent.
+	// Query and Body as they were sent.
 	Query string
+	Body  string
 }
 
 // Record is what became of a call.
@@ -39,6 +40,10 @@ type Record struct {
 	Call
 	// Answered is when; zero: it is not, or was cut.
 	Answered time.Time
+	// Remaining is how many calls the project had left when this one was taken off.
+	Remaining int
+	// Reset is what the answer said in RateLimit-Reset; zero: nothing.
+	Reset time.Time
 	// Status and Code of the answer; Code is empty after success.
 	Status int
 	Code   Code

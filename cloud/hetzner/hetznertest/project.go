@@ -74,7 +74,7 @@ func (s *Server) Remaining(project string) int {
 	s.read(func() {
 		b := &s.room(project).budget
 		b.refill(s.clock.Now())
-		left = int(b.left)
+		left = b.calls()
 	})
 	return left
 }

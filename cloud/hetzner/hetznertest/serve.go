@@ -3,7 +3,9 @@ package hetznertest
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // request is a call on its way through the stand-in.
@@ -69,7 +71,8 @@ func (s *Server) arrive(in *http.Request, body []byte, caller string) (*request,
 	operation, ids, known := find(in.Method, in.URL.Path)
 	r := &request{
 		Call: Call{
-			Seq: s.lastSeq + 1, Time: now, Caller: caller, Class: classOf(in.Method), IDs: ids, Query: in.URL.RawQuery,
+			Seq: s.lastSeq + 1, Time: now, Caller: caller, Class: classOf(in.Method), IDs: ids,
+			Query: in.URL.RawQuery, Body: string(body),
 		},
 		operation: operation, contentType: in.Header.Get("Content-Type"), body: body,
 	}
@@ -113,6 +116,7 @@ func (s *Server) recognise(r *request, in *http.Request, known bool, header http
 		return refuse(RateLimitExceeded, "limit of %d requests per hour reached", int(b.limit))
 	}
 	b.header(header)
+	r.record.Remaining = b.calls()
 	if r.operation == nil {
 		if known {
 			return refuse(MethodNotAllowed, "the method is not allowed for this path")
@@ -184,6 +188,9 @@ func (s *Server) answered(r *request, out answer) answer {
 	}
 	if out.body != nil {
 		out.header.Set("Content-Type", "application/json")
+	}
+	if seconds, err := strconv.ParseInt(out.header.Get("RateLimit-Reset"), 10, 64); err == nil {
+		r.record.Reset = time.Unix(seconds, 0)
 	}
 	r.record.Answered, r.record.Status, r.record.Code = now, out.status, out.code
 	return out

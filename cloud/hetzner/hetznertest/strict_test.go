@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/hetznercloud/hcloud-go/v2/hcloud"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -105,9 +107,6 @@ func TestTokens(t *testing.T) {
 	assert.Equal(t, "token_readonly", code(err))
 	_, err = w.clientOf("", "foreign").FloatingIP.Delete(t.Context(), f)
 	assert.Equal(t, "not_found", code(err))
-	servers, err := w.clientOf("", "foreign").Server.All(t.Context())
-	require.NoError(t, err)
-	assert.Empty(t, servers)
 	w.RevokeToken(secret)
 	_, err = w.client.FloatingIP.All(t.Context())
 	assert.Equal(t, "unauthorized", code(err))
@@ -118,6 +117,53 @@ func TestTokens(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%+v", r), token, "the log has a token")
 		}
 	}
+}
+
+// What is in one project does not exist for another one, whoever knows its id.
+func TestProjectsDoNotSeeEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, hetznertest.Options{ListLag: -1})
+		w.AddProject("dev", "foreign")
+		foreign := w.clientOf("", "foreign")
+		ours, err := w.AddFloatingIP("prod", hetznertest.FloatingIP{Name: "web"})
+		require.NoError(t, err)
+		theirs, err := w.AddFloatingIP("dev", hetznertest.FloatingIP{Name: "web"})
+		require.NoError(t, err)
+		action, _, err := w.client.FloatingIP.Assign(t.Context(), &hcloud.FloatingIP{ID: ours.ID}, &hcloud.Server{ID: w.n1})
+		require.NoError(t, err)
+
+		all, err := foreign.FloatingIP.All(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		assert.Equal(t, theirs.ID, all[0].ID)
+		servers, err := foreign.Server.All(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, servers)
+		server, _, err := foreign.Server.GetByID(t.Context(), w.n1)
+		require.NoError(t, err)
+		assert.Nil(t, server)
+		got, _, err := foreign.Action.GetByID(t.Context(), action.ID)
+		require.NoError(t, err)
+		assert.Nil(t, got)
+		actions, err := foreign.FloatingIP.Action.All(t.Context(), hcloud.ActionListOpts{})
+		require.NoError(t, err)
+		assert.Empty(t, actions)
+		_, _, err = foreign.FloatingIP.Assign(t.Context(), &hcloud.FloatingIP{ID: theirs.ID}, &hcloud.Server{ID: w.n1})
+		assert.Equal(t, "not_found", code(err))
+		_, _, err = foreign.FloatingIP.Create(t.Context(), hcloud.FloatingIPCreateOpts{
+			Type: hcloud.FloatingIPTypeIPv4, Server: &hcloud.Server{ID: w.n1},
+		})
+		assert.Equal(t, "not_found", code(err))
+		misplaced := w.send(http.MethodGet, fmt.Sprintf("/floating_ips/%d/actions/%d", theirs.ID, action.ID), "")
+		assert.Equal(t, http.StatusNotFound, misplaced.status)
+		found := w.send(http.MethodGet, fmt.Sprintf("/floating_ips/%d/actions/%d", ours.ID, action.ID), "")
+		assert.Equal(t, http.StatusOK, found.status)
+		other, err := w.AddFloatingIP("prod", hetznertest.FloatingIP{})
+		require.NoError(t, err)
+		misplaced = w.send(http.MethodGet, fmt.Sprintf("/floating_ips/%d/actions/%d", other.ID, action.ID), "")
+		assert.Equal(t, http.StatusNotFound, misplaced.status)
+		<-time.After(time.Second)
+	})
 }
 
 // Names are unique in a project and free again after a release, and the number of Floating IPs is limited.
