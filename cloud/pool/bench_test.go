@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/mooring-lb/mooring/cloud/config"
@@ -55,6 +56,31 @@ func BenchmarkReassign(b *testing.B) {
 	}
 }
 
+// BenchmarkOrder is one Service that orders, gets what is bought and gives it back, with so many addresses bought for
+// others and as many on order.
+func BenchmarkOrder(b *testing.B) {
+	for _, others := range []int{100, 10000} {
+		b.Run(fmt.Sprint(others), func(b *testing.B) {
+			a := pool.New([]config.Pool{rented("rented", atMost(3*others))})
+			next := netip.MustParseAddr("10.0.0.0")
+			for i := range 2 * others {
+				req := web(fmt.Sprintf("default/s%d", i))
+				a.Assign(req)
+				if next = next.Next(); i < others && !a.Bought(req.UID, next) {
+					b.Fatal("not bought")
+				}
+			}
+			req := web("default/bench")
+			for b.Loop() {
+				a.Assign(req)
+				if !a.Bought(req.UID, next) || !a.Release(req.UID, next) {
+					b.Fatal("not bought and released")
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkSetPools is a reload with so many addresses in use.
 func BenchmarkSetPools(b *testing.B) {
 	for _, used := range []int{100, 10000, 60000} {
@@ -73,7 +99,7 @@ func BenchmarkSetPools(b *testing.B) {
 
 // BenchmarkSharing is the last of so many Services that share one address.
 func BenchmarkSharing(b *testing.B) {
-	for _, sharers := range []int{10, 1000} {
+	for _, sharers := range []int{10, pool.MaxSharers - 1} {
 		b.Run(fmt.Sprint(sharers), func(b *testing.B) {
 			a := pool.New([]config.Pool{aPool("office", "10.0.0.0/16")})
 			for i := range sharers {
