@@ -198,7 +198,7 @@ func (m *model) assign(t require.TestingT, req lb.Request) {
 		require.NotEmpty(t, got.Refusal.Message)
 		require.Less(t, len(got.Refusal.Message), 1024)
 	} else {
-		require.True(t, len(want)+len(got.Orders) > 0)
+		require.Positive(t, len(want)+len(got.Orders), "neither served nor refused")
 	}
 	m.checkAsked(t, req, got.Refusal, want, fresh)
 	m.checkOrders(t, req, got, before)

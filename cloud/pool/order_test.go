@@ -119,7 +119,7 @@ func TestMaxAddresses(t *testing.T) {
 	orders(t, a, web("default/b", families(lb.SingleStack, lb.IPv6)), nil, lb.IPv6)
 	bought(t, a, "default/a", "203.0.113.7")
 	refused(t, a, web("default/c"), nil, lb.ReasonPoolExhausted,
-		"pool rented: 1 addresses are bought and 1 ordered, of at most 2 (maxAddresses); raise that or delete a Service")
+		"pool rented: of at most 2 addresses (maxAddresses) 1 are bought and 1 ordered; raise maxAddresses or delete a Service")
 	release(t, a, "default/a", "203.0.113.7")
 	orders(t, a, web("default/c"), nil, lb.IPv4)
 	refused(t, a, web("default/d"), nil, lb.ReasonPoolExhausted)
@@ -147,7 +147,7 @@ func TestOrdersOfDualStack(t *testing.T) {
 	orders(t, a, web("default/a", require2), []string{"2001:db8::@six"}, lb.IPv4)
 
 	a = pool.New([]config.Pool{rented("rented", atMost(1))})
-	refused(t, a, web("default/a", require2), nil, lb.ReasonPoolExhausted, "0 addresses are bought and 1 ordered, of at most 1")
+	refused(t, a, web("default/a", require2), nil, lb.ReasonPoolExhausted, "of at most 1 addresses (maxAddresses) 0 are bought and 1 ordered")
 	assert.Empty(t, a.Orders("default/a"))
 	got := a.Assign(web("default/b", prefer2))
 	assert.Equal(t, []pool.Order{{Pool: "rented", Family: lb.IPv4}}, got.Orders)
@@ -284,7 +284,7 @@ func TestAdoptBought(t *testing.T) {
 	a := pool.New([]config.Pool{rented("rented", atMost(1), types(true, false))})
 	require.Nil(t, a.Adopt(web("default/a"), lease("203.0.113.7@rented")))
 	gets(t, a, web("default/a"), "203.0.113.7@rented")
-	refused(t, a, web("default/b"), nil, lb.ReasonPoolExhausted, "1 addresses are bought and 0 ordered")
+	refused(t, a, web("default/b"), nil, lb.ReasonPoolExhausted, "1 are bought and 0 ordered")
 	v6 := web("default/c", families(lb.SingleStack, lb.IPv6))
 	require.Nil(t, a.Adopt(v6, lease("2001:db8::1@rented")))
 	gets(t, a, v6, "2001:db8::1@rented")

@@ -93,8 +93,8 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 			full = append(full, s.exhausted())
 		case s.buys:
 			bought, ordered := p.had(pending)
-			full = append(full, fmt.Sprintf("pool %s: %d addresses are bought and %d ordered, of at most %d (maxAddresses)", p.Name, bought, ordered, p.limit()))
-			way = "raise that"
+			full = append(full, fmt.Sprintf("pool %s: of at most %d addresses (maxAddresses) %d are bought and %d ordered", p.Name, p.limit(), bought, ordered))
+			way = "raise maxAddresses"
 		default:
 			buys = fmt.Sprintf(" (with hetzner.ephemeral: buy %s in types)", strings.ToLower(string(f)))
 		}
