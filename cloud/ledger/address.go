@@ -97,7 +97,8 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 	switch closed := l.closed(a); {
 	case closed != nil:
 		a.outcome = l.freeze(a, closed)
-	case a.bind() || len(a.entries) > 0:
+	case a.bind() || len(a.entries) > 0 || a.route != nil:
+		// A rented address needs a node that it is routed to, also when somebody else binds it there.
 		l.step(a, now)
 	default:
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
@@ -252,7 +253,7 @@ func (a *address) services() []lb.Ref {
 // demand gathers what the address asks of a node.
 func (l *Ledger) demand(a *address, now time.Time) place.Demand {
 	d := l.demandOf(a.pool, a.services())
-	d.Addr, d.Bind, d.Uplink = a.addr, a.bind(), a.uplink
+	d.Addr, d.Bind, d.Uplink = a.addr, a.bind() || a.route != nil, a.uplink
 	if a.route != nil {
 		d.Account = a.route.account
 	}
