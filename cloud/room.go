@@ -117,6 +117,7 @@ func (r *room) run(ctx context.Context) {
 	}
 	r.queue.ShutDown()
 	r.nodeQueue.ShutDown()
+	r.alarm.stop()
 }
 
 // work keeps one worker at it until the queue is shut down.

@@ -54,6 +54,8 @@ type alarm struct {
 	call   func()
 	at     time.Time
 	cancel chan struct{}
+	// stopped: no time that is set counts any more.
+	stopped bool
 }
 
 func (a *alarm) start(c clock.Clock, call func()) {
@@ -62,11 +64,22 @@ func (a *alarm) start(c clock.Clock, call func()) {
 	a.clock, a.call = c, call
 }
 
+// stop switches the alarm off for good.
+func (a *alarm) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped = true
+	if a.cancel != nil {
+		close(a.cancel)
+		a.cancel = nil
+	}
+}
+
 // set moves the alarm; zero switches it off.
 func (a *alarm) set(at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.clock == nil || a.at.Equal(at) {
+	if a.clock == nil || a.stopped || a.at.Equal(at) {
 		return
 	}
 	a.at = at
