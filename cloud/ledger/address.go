@@ -321,6 +321,16 @@ func (l *Ledger) letGo(a *address) {
 	l.touchEntries(a)
 }
 
+// takeUp has a Service hold an address that was on its way out: whoever let go of it last is not kept waiting for what
+// is not released any more.
+func (l *Ledger) takeUp(a *address, uid string) {
+	if a.last.UID != uid {
+		l.letGo(a)
+	}
+	a.last = lb.Ref{}
+	l.touchEntries(a)
+}
+
 // free gives an address back to its pool, and at once to the Service that has waited longest for it.
 func (l *Ledger) free(a *address, now time.Time) {
 	delete(l.addresses, a.addr)

@@ -126,8 +126,7 @@ func (l *Ledger) assign(s *service, now time.Time) {
 		l.follow(a, lease.Pool, now)
 		if _, ok := a.refs[uid]; !ok {
 			a.refs[uid] = s.request.Ref
-			a.last = lb.Ref{}
-			l.touchEntries(a)
+			l.takeUp(a, uid)
 		}
 		l.evaluate(a, now)
 	}

@@ -40,6 +40,27 @@ func TestSharedAddress(t *testing.T) {
 	assert.Empty(t, w.holders(addr))
 }
 
+// TestSharedAddressIsTakenUpAgain: a Service that is deleted does not wait for the release of an address that another
+// one has taken up meanwhile.
+func TestSharedAddressIsTakenUpAgain(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	a := w.create("a", shares(80))
+	w.settle()
+	addr, node := w.served(a)
+	w.objects[node].dead = true
+	w.services[a].wants = false
+	w.settle()
+	require.True(t, w.ledger.Holds(a), "the node may still answer")
+
+	b := w.create("b", shares(443))
+	w.settle()
+	assert.False(t, w.ledger.Holds(a))
+	w.objects[node].dead = false
+	w.settle()
+	got, _ := w.served(b)
+	assert.Equal(t, addr, got)
+}
+
 // TestSharingThatBecomesPossible: the one that is refused is served once the other has changed its ports.
 func TestSharingThatBecomesPossible(t *testing.T) {
 	w := newWorld(t, office, "n1")
