@@ -191,6 +191,7 @@ func (l *Ledger) adoptClaims(v ServiceSnapshot, ghost bool, claims []claim, now 
 			continue
 		}
 		a.refs[v.UID] = v.Ref
+		l.letGo(a) // of whoever shared it and wants it no more
 		if v.Wants {
 			l.hold(s, c.Lease, v)
 		}
@@ -230,7 +231,9 @@ func (l *Ledger) adoptStatus(v ServiceSnapshot) (notes []string) {
 			s.wants = true
 		}
 		lease := lb.Lease{Addr: addr, Pool: name}
-		l.address(lease).refs[v.UID] = v.Ref
+		a := l.address(lease)
+		a.refs[v.UID] = v.Ref
+		l.letGo(a)
 		l.hold(s, lease, v)
 	}
 	return notes

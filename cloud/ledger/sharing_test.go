@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -59,6 +61,32 @@ func TestSharedAddressIsTakenUpAgain(t *testing.T) {
 	w.settle()
 	got, _ := w.served(b)
 	assert.Equal(t, addr, got)
+}
+
+// TestSharersAreDeletedWhileDown: whichever of those that share an address go while there is no controller, the next one
+// lets them go.
+func TestSharersAreDeletedWhileDown(t *testing.T) {
+	for _, gone := range [][]int{{0}, {2}, {0, 1}, {1, 2}, {0, 1, 2}} {
+		t.Run(fmt.Sprint(gone), func(t *testing.T) {
+			w := newWorld(t, office, "n1", "n2")
+			uids := []string{w.create("a", shares(80)), w.create("b", shares(443)), w.create("c", shares(8080))}
+			w.settle()
+			addr, _ := w.served(uids[0])
+			for _, i := range gone {
+				w.services[uids[i]].wants = false
+			}
+			w.restart()
+			w.settle()
+			for i, uid := range uids {
+				if slices.Contains(gone, i) {
+					assert.False(t, w.ledger.Holds(uid), "the %d. one", i)
+				} else {
+					got, _ := w.served(uid)
+					assert.Equal(t, addr, got, "the %d. one", i)
+				}
+			}
+		})
+	}
 }
 
 // TestSharingThatBecomesPossible: the one that is refused is served once the other has changed its ports.
