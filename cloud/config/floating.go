@@ -35,7 +35,7 @@ func floating(r netipx.IPRange) (given netipx.IPRange, complaint string) {
 		floatingIPv6, network, network.Addr().Next())
 }
 
-// disjointNetworks reports the IPv6 Floating IPs of which two pools give out an address, at the later pool.
+// disjointNetworks reports the IPv6 Floating IPs of which two pools give out different addresses, at the later pool.
 func (j *judge) disjointNetworks(p *field.Path, pools []Pool) {
 	first := make(map[netip.Prefix]int)
 	for i := range pools {
@@ -47,12 +47,9 @@ func (j *judge) disjointNetworks(p *field.Path, pools []Pool) {
 			// the next.
 			for _, addr := range slices.Compact([]netip.Addr{r.From(), r.To()}) {
 				network := networkOf(addr)
-				at, taken := first[network]
-				switch {
-				case addr.Is4() || taken && at == i:
-				case !taken:
+				if at, taken := first[network]; !taken {
 					first[network] = i
-				case !pools[at].Addresses.Contains(addr):
+				} else if !pools[at].Addresses.Contains(addr) { // which is reported already
 					j.invalid(p.Index(i).Child("addresses"), addr.String(), "is in one /%d with an address of pool %q (%s), and the whole /%d is routed to one server: keep one of the two",
 						floatingIPv6, pools[at].Name, p.Index(at).Child("addresses"), floatingIPv6)
 				}

@@ -243,7 +243,7 @@ func TestOrderIsGivenUp(t *testing.T) {
 		},
 		"the pool must be named now": func(a *pool.Allocator) {
 			a.SetPools([]config.Pool{office, rented("rented", named)})
-			refused(t, a, web("default/a"), nil, lb.ReasonNoPool, "must be named")
+			refused(t, a, web("default/a"), nil, lb.ReasonNoPool, "pool rented has autoAssign: false and must be named")
 		},
 		"the pool is gone":                  func(a *pool.Allocator) { a.SetPools([]config.Pool{office}) },
 		"the pool buys the other type":      func(a *pool.Allocator) { a.SetPools([]config.Pool{office, rented("rented", types(false, true))}) },
