@@ -14,9 +14,10 @@
 // fields and types, paging (25 an answer unless asked for, at most 50), the syntax of labels and label selectors and the
 // reserved prefix hetzner.cloud/, the form of errors, the general error codes and their HTTP status, the rate limit (3600
 // calls an hour and project, given back one by one, and its three headers), actions and that GET /actions answers for
-// given ids alone, that servers have lost their datacenter (removed after 2026-07-01), that server and home_location of a new Floating IP exclude each other, that PUT replaces all labels,
-// that a Floating IP may be assigned to a server in any location, floating_ip_assigned, and must_be_unassigned, with
-// which the deletion of an assigned Floating IP is refused since 2026-05-01.
+// given ids alone, that server and home_location of a new Floating IP exclude each other, that PUT replaces all labels,
+// that a Floating IP may be assigned to a server in any location, floating_ip_assigned, must_be_unassigned, with which the
+// deletion of an assigned Floating IP is refused since 2026-05-01, and that servers show their location alone, since the
+// data center was announced to go after 2026-07-01.
 //
 // From public reports by users of the API: unassigning what is not assigned is refused with service_error, which says no
 // more than its message (https://github.com/hetznercloud/terraform-provider-hcloud/issues/279), and a Floating IP is

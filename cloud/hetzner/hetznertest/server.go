@@ -119,7 +119,7 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 }
 
 // Close ends every delay, so that no request is under way when it returns. A request that waited for its effect has
-// none. Requests that come later are cut.
+// none. Requests that come later are cut. It waits for hooks that block.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.closed {
