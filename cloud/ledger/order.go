@@ -78,8 +78,10 @@ func (l *Ledger) cancel(o *order) {
 	delete(l.orders, o.target())
 	l.wake(o.ref)
 	if s := l.services[o.ref.UID]; s != nil {
+		l.wakeRivals(s.request)
 		l.forget(s)
 	}
+	l.wakeOldest()
 }
 
 // planOrder has an order carried out.

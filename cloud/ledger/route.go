@@ -415,7 +415,7 @@ func (l *Ledger) routeFailed(a *address, job Job, f *Fault, now time.Time) {
 		a.route.look = true
 	case FaultTemporary:
 		// Once may be chance; after that it may not be as it is thought to be.
-		a.route.look = a.route.failures > 0
+		a.route.look = a.route.failures > 0 || job.Op == OpUnassign
 	}
 	a.route.failed(f, now)
 }

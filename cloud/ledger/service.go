@@ -299,9 +299,22 @@ func (l *Ledger) serveWaiting(freed netip.Addr, now time.Time) {
 	slices.SortFunc(waiting, func(a, b *service) int { return byAge(a.request, b.request) })
 	for _, s := range waiting {
 		l.assign(s, now)
-		if l.addresses[freed] != nil {
-			return
+		if l.addresses[freed] != nil || freed.IsValid() && s.refusal == nil {
+			return // for one that was bought another may be bought now
 		}
+	}
+}
+
+// wakeOldest has the Service looked at again that has waited longest for something to be let go of.
+func (l *Ledger) wakeOldest() {
+	var oldest *service
+	for uid := range l.unserved {
+		if s := l.services[uid]; curable[s.refusal.Reason] && (oldest == nil || byAge(s.request, oldest.request) < 0) {
+			oldest = s
+		}
+	}
+	if oldest != nil {
+		l.wake(oldest.request.Ref)
 	}
 }
 
