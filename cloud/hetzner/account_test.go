@@ -92,6 +92,12 @@ func (w *world) bought() lb.FloatingIP {
 	return f
 }
 
+func (w *world) fails(kind hetzner.Kind, err error) {
+	w.t.Helper()
+	_ = w.failsWith(kind, err)
+}
+
+// failsWith is fails for a test that looks at more than the kind.
 func (w *world) failsWith(kind hetzner.Kind, err error) *hetzner.Error {
 	w.t.Helper()
 	var e *hetzner.Error
@@ -126,10 +132,10 @@ func TestLife(t *testing.T) {
 				assert.Equal(t, family, f.Family())
 				assert.Equal(t, hetzner.Name(o), f.Name)
 				assert.Zero(t, f.Server)
-				real := w.FloatingIPs(project)[0]
-				assert.Equal(t, real.Prefix, f.Prefix)
-				assert.Equal(t, "fsn1", real.Location)
-				assert.Equal(t, "web", real.Labels["team"])
+				sold := w.FloatingIPs(project)[0]
+				assert.Equal(t, sold.Prefix, f.Prefix)
+				assert.Equal(t, "fsn1", sold.Location)
+				assert.Equal(t, "web", sold.Labels["team"])
 
 				require.NoError(t, w.Assign(t.Context(), f.ID, w.n1, false))
 				assert.Equal(t, w.n1, w.FloatingIPs(project)[0].Server, "believed before it was so")
@@ -140,13 +146,13 @@ func TestLife(t *testing.T) {
 				require.NoError(t, w.Assign(t.Context(), f.ID, w.n2, true))
 				assert.Equal(t, w.n2, w.FloatingIPs(project)[0].Server)
 
-				w.failsWith(hetzner.Assigned, w.Delete(t.Context(), f.ID))
+				w.fails(hetzner.Assigned, w.Delete(t.Context(), f.ID))
 				require.NoError(t, w.Unassign(t.Context(), f.ID))
 				require.NoError(t, w.Delete(t.Context(), f.ID))
 				require.NoError(t, w.Delete(t.Context(), f.ID), "what does not exist is deleted")
 				assert.Empty(t, w.FloatingIPs(project))
 				_, err = w.FloatingIP(t.Context(), f.ID)
-				w.failsWith(hetzner.NotFound, err)
+				w.fails(hetzner.NotFound, err)
 
 				assert.Equal(t, 1, w.calls(create))
 				assert.Equal(t, 2, w.calls(assign))
@@ -227,7 +233,7 @@ func TestInventoryIsWholeOrAnError(t *testing.T) {
 				deletion := time.AfterFunc(5*time.Second, func() { assert.NoError(t, w.DeleteFloatingIP(first)) })
 				defer deletion.Stop()
 				inventory, err := w.Inventory(t.Context(), true)
-				w.failsWith(hetzner.Temporary, err)
+				w.fails(hetzner.Temporary, err)
 				assert.Empty(t, inventory)
 			})
 		})
@@ -256,7 +262,7 @@ func TestLabel(t *testing.T) {
 
 		require.NoError(t, w.Account.Label(t.Context(), f.ID, lb.Owner{}))
 		assert.Equal(t, map[string]string{"billing": "42", "team": "web"}, w.FloatingIPs(project)[0].Labels)
-		w.failsWith(hetzner.NotFound, w.Account.Label(t.Context(), 1, retained))
+		w.fails(hetzner.NotFound, w.Account.Label(t.Context(), 1, retained))
 	})
 }
 
@@ -282,7 +288,7 @@ func TestBuyAfterALostAnswer(t *testing.T) {
 		require.Len(t, w.FloatingIPs(project), 1)
 
 		_, err = w.Buy(t.Context(), o)
-		w.failsWith(hetzner.Temporary, err)
+		w.fails(hetzner.Temporary, err)
 		<-time.After(2 * time.Second)
 		f, err := w.Buy(t.Context(), o)
 		require.NoError(t, err)
@@ -315,4 +321,17 @@ func TestBuyUnderATakenName(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nor is what has the name and the labels, but is of the other family.
+func TestBuyUnderTheNameOfTheOtherFamily(t *testing.T) {
+	in(t, hetznertest.Options{ListLag: -1}, func(t *testing.T, w *world) {
+		f := w.bought()
+		labels := w.FloatingIPs(project)[0].Labels
+		require.NoError(t, w.DeleteFloatingIP(f.ID))
+		_, err := w.AddIPv6(project, hetznertest.FloatingIP{Name: f.Name, Labels: labels})
+		require.NoError(t, err)
+		_, err = w.Buy(t.Context(), order("web", lb.IPv4))
+		w.fails(hetzner.NameTaken, err)
+	})
 }

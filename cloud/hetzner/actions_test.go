@@ -106,6 +106,22 @@ func TestPollingEndsWithTheLastWaiter(t *testing.T) {
 	})
 }
 
+// The one who began the polling goes: the others are polled for all the same.
+func TestPollingOutlivesItsFirstWaiter(t *testing.T) {
+	in(t, hetznertest.Options{ActionTime: 10 * time.Second}, func(t *testing.T, w *world) {
+		ids := w.many(2)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- w.Assign(ctx, ids[0], w.n1, false) }()
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, w.Assign(t.Context(), ids[1], w.n1, false))
+		assert.Less(t, time.Since(began), 15*time.Second)
+		w.fails(hetzner.Unknown, <-ended)
+	})
+}
+
 // An action that never ends is given up.
 func TestActionWithoutEnd(t *testing.T) {
 	in(t, hetznertest.Options{ActionTime: 24 * time.Hour}, func(t *testing.T, w *world) {

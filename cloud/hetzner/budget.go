@@ -17,14 +17,11 @@ const (
 	longestWait = time.Hour
 	// blindWait after a 429 that does not say when.
 	blindWait = time.Minute
-	// observation is how long others are watched at least before it is concluded how much they use: what is left comes
-	// in whole calls.
-	observation = 10 * time.Second
 )
 
 // budget is the rate limit of a project, which others use too. Hetzner tells with each answer how many calls are left,
 // and gives back limit/3600 a second. Between answers it is estimated: what the last one said, plus what came back,
-// minus what others used lately in such a time, minus our calls that are under way.
+// minus our calls that are under way. What others use meanwhile shows with the next answer.
 type budget struct {
 	clock clock.PassiveClock
 
@@ -38,12 +35,6 @@ type budget struct {
 	flying int
 	// answers counts them, so that one can tell whether another came while it was under way.
 	answers uint64
-	// others is how many calls a second others make, as concluded from what was left since: with seenLeft at seenAt,
-	// and seenCalls of ours.
-	others    float64
-	seenLeft  float64
-	seenAt    time.Time
-	seenCalls int
 	// blocked: nothing goes out before.
 	blocked time.Time
 }
@@ -55,29 +46,12 @@ func (r *refusal) Error() string { return "the rate limit of the project is used
 
 // estimate of the calls left, with the lock held.
 func (b *budget) estimate(now time.Time) float64 {
-	back := max(0, now.Sub(b.at).Seconds()) * b.net()
+	back := max(0, now.Sub(b.at).Seconds()) * b.rate()
 	return min(b.left+back, float64(b.limit)) - float64(b.flying)
 }
 
 // rate at which calls come back, a second.
 func (b *budget) rate() float64 { return float64(b.limit) / 3600 }
-
-// net is the rate at which calls come back for us. However much others use, a tenth is counted on, so that now and then
-// a call finds out whether they still do.
-func (b *budget) net() float64 { return max(b.rate()-b.others, b.rate()/10) }
-
-// observe concludes what others use from what is left.
-func (b *budget) observe(left int, now time.Time) {
-	passed := now.Sub(b.seenAt)
-	if passed < observation {
-		return
-	}
-	if !b.seenAt.IsZero() && passed <= time.Hour {
-		expected := min(b.seenLeft+passed.Seconds()*b.rate(), float64(b.limit)) - float64(b.seenCalls)
-		b.others = min(max(0, expected-float64(left))/passed.Seconds(), b.rate())
-	}
-	b.seenLeft, b.seenAt, b.seenCalls = float64(left), now, 0
-}
 
 // next says when a call may go out, with the lock held. The zero time means now.
 func (b *budget) next(now time.Time, urgent bool) time.Time {
@@ -97,7 +71,7 @@ func (b *budget) next(now time.Time, urgent bool) time.Time {
 	if missing <= 0 {
 		return time.Time{}
 	}
-	wait := time.Duration(missing / b.net() * float64(time.Second))
+	wait := time.Duration(missing / b.rate() * float64(time.Second))
 	return now.Add(wait.Truncate(time.Millisecond) + time.Millisecond)
 }
 
@@ -139,7 +113,6 @@ func (b *budget) send(urgent bool) (answered func(*http.Response), err error) {
 func (b *budget) answer(resp *http.Response, before uint64) {
 	now := b.clock.Now()
 	b.flying--
-	b.seenCalls++
 	// The estimate counts the calls under way; what is kept does not.
 	own := b.estimate(now) + float64(b.flying) - 1
 	limit, left, told := told(resp)
@@ -154,7 +127,6 @@ func (b *budget) answer(resp *http.Response, before uint64) {
 		}
 		b.limit, b.at = limit, now
 		b.answers++
-		b.observe(left, now)
 	}
 	if resp != nil && resp.StatusCode == http.StatusTooManyRequests {
 		b.left, b.at = 0, now

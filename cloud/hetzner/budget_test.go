@@ -1,7 +1,9 @@
 package hetzner_test
 
 import (
+	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -81,7 +83,7 @@ func TestNothingLeft(t *testing.T) {
 		w.ForgetLog()
 		refused := 0
 		for _, err := range w.assignAll(ids, true) {
-			w.failsWith(hetzner.RateLimited, err)
+			w.fails(hetzner.RateLimited, err)
 			refused++
 		}
 		assert.Equal(t, 4, refused)
@@ -110,8 +112,8 @@ func TestNothingBeforeReset(t *testing.T) {
 				w.ForgetLog()
 				for time.Now().Before(reset) {
 					assert.Equal(t, reset, w.Ready(true))
-					w.failsWith(hetzner.RateLimited, w.Assign(t.Context(), id, w.n1, true))
-					w.failsWith(hetzner.RateLimited, w.read())
+					w.fails(hetzner.RateLimited, w.Assign(t.Context(), id, w.n1, true))
+					w.fails(hetzner.RateLimited, w.read())
 					<-time.After(max(time.Millisecond, time.Until(reset)/3))
 				}
 				assert.Empty(t, w.Log())
@@ -147,7 +149,7 @@ func TestPollsWaitForTheBudget(t *testing.T) {
 	})
 }
 
-// A tool that makes half of the calls is reckoned with: we live on what is left beside it, and keep the reserve.
+// A tool that makes half of the calls takes none of the reserve from us: we live on what is left beside it.
 func TestAnotherTool(t *testing.T) {
 	in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
 		require.NoError(t, w.read())
@@ -165,5 +167,41 @@ func TestAnotherTool(t *testing.T) {
 		}
 		assert.GreaterOrEqual(t, lowest, 360)
 		assert.Greater(t, w.calls(lists), 1900, "what there is, is used")
+	})
+}
+
+// Answers overtake one another: the older one does not bring back what was used after it.
+func TestAnswersOvertake(t *testing.T) {
+	in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
+		left, waits := make(chan string, 1), make(chan time.Duration, 1)
+		account := w.through(func(req *http.Request) (*http.Response, error) {
+			told := <-left
+			<-time.After(<-waits)
+			resp, err := answers(404, "application/json", `{"error": {"code": "not_found"}}`)(req)
+			resp.Header.Set("RateLimit-Limit", "3600")
+			resp.Header.Set("RateLimit-Remaining", told)
+			return resp, err
+		})
+		ended := make(chan error)
+		read := func(told string, wait time.Duration) {
+			left <- told
+			waits <- wait
+			go func() {
+				_, err := account.FloatingIP(t.Context(), 42)
+				ended <- err
+			}()
+			synctest.Wait()
+		}
+		read("1000", 100*time.Millisecond)
+		read("600", 10*time.Millisecond)
+		w.fails(hetzner.NotFound, <-ended)
+		w.fails(hetzner.NotFound, <-ended)
+		remaining, _, _ := account.Budget()
+		assert.InDelta(t, 600, remaining, 2)
+
+		read("900", 0)
+		w.fails(hetzner.NotFound, <-ended)
+		remaining, _, _ = account.Budget()
+		assert.Equal(t, 900, remaining, "alone it is believed")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestCallerGivesUp(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err := w.Assign(ctx, f.ID, w.n1, false)
-		w.failsWith(hetzner.Unknown, err)
+		w.fails(hetzner.Unknown, err)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
@@ -162,6 +163,15 @@ func TestCallerGivesUp(t *testing.T) {
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// through is an account whose calls go elsewhere than to the stand-in.
+func (w *world) through(transport transport) *hetzner.Account {
+	w.t.Helper()
+	accounts := hetzner.NewAccounts(hetzner.Options{Transport: transport})
+	at := w.at(w.file)
+	require.NoError(w.t, accounts.Load(&config.Config{Hetzner: &at}))
+	return accounts.Of(at)
+}
 
 // answers is a transport that answers everything alike, with a Content-Type.
 func answers(status int, kind, body string) transport {
@@ -182,6 +192,7 @@ func TestAnswersOfSomethingElse(t *testing.T) {
 		text        string
 	}{
 		"404 of a proxy":       {answers(404, "text/html", "<html>"), hetzner.Temporary, hetzner.Temporary, "HTTP status 404"},
+		"404 of another API":   {answers(404, "application/json", `{"error": {"code": "no_route", "message": "m"}}`), hetzner.Temporary, hetzner.Temporary, "no_route"},
 		"401 of a proxy":       {answers(401, "text/html", "<html>"), hetzner.Unauthorized, hetzner.Unauthorized, "HTTP status 401"},
 		"429 without a body":   {answers(429, "", ""), hetzner.RateLimited, hetzner.RateLimited, "HTTP status 429"},
 		"502 of a proxy":       {answers(502, "text/html", "<html>"), hetzner.Temporary, hetzner.Temporary, "HTTP status 502"},
@@ -195,19 +206,33 @@ func TestAnswersOfSomethingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
-				accounts := hetzner.NewAccounts(hetzner.Options{Transport: test.transport})
-				at := w.at(w.file)
-				require.NoError(t, accounts.Load(&config.Config{Hetzner: &at}))
-				_, err := accounts.Of(at).FloatingIP(t.Context(), 42)
+				account := w.through(test.transport)
+				_, err := account.FloatingIP(t.Context(), 42)
 				e := w.failsWith(test.read, err)
 				assert.Contains(t, e.Error(), test.text)
 				assert.NotContains(t, e.Error(), "4711", "equal failures have equal texts")
 
 				<-time.After(2 * time.Hour)
-				w.failsWith(test.write, accounts.Of(at).Assign(t.Context(), 42, 43, false))
+				w.fails(test.write, account.Assign(t.Context(), 42, 43, false))
 			})
 		})
 	}
+}
+
+// A call that is redirected is not made elsewhere: it might be made twice, and its token would go along.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
+		calls := 0
+		account := w.through(func(req *http.Request) (*http.Response, error) {
+			calls++
+			resp, err := answers(307, "text/html", "")(req)
+			resp.Header.Set("Location", "https://api.hetzner.cloud/v2")
+			return resp, err
+		})
+		_, err := account.Buy(t.Context(), order("web", lb.IPv4))
+		w.fails(hetzner.Unknown, err)
+		assert.Equal(t, 1, calls)
+	})
 }
 
 // No error tells the token, even if Hetzner itself repeats it.
@@ -226,10 +251,7 @@ func TestNoTokenInErrors(t *testing.T) {
 		for operation, call := range methods {
 			t.Run(name+" "+operation, func(t *testing.T) {
 				in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
-					accounts := hetzner.NewAccounts(hetzner.Options{Transport: transport})
-					at := w.at(w.file)
-					require.NoError(t, accounts.Load(&config.Config{Hetzner: &at}))
-					err := call(t.Context(), accounts.Of(at), lb.FloatingIP{ID: 42}, 43)
+					err := call(t.Context(), w.through(transport), lb.FloatingIP{ID: 42}, 43)
 					require.Equal(t, operation == remove && strings.Contains(name, string(hetznertest.NotFound)), err == nil)
 					for ; err != nil; err = errors.Unwrap(err) {
 						assert.NotContains(t, err.Error(), secret)
@@ -238,4 +260,24 @@ func TestNoTokenInErrors(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Over a real connection it is the same; and a call that could not even be sent did nothing.
+func TestOverTheNetwork(t *testing.T) {
+	w := newWorld(t, hetznertest.Options{ActionTime: 10 * time.Millisecond})
+	server := httptest.NewServer(w.Server)
+	defer server.Close()
+	accounts := hetzner.NewAccounts(hetzner.Options{})
+	at := config.Account{TokenFile: w.file, Endpoint: server.URL + "/v1"}
+	require.NoError(t, accounts.Load(&config.Config{Hetzner: &at}))
+	account := accounts.Of(at)
+	f, err := account.Buy(t.Context(), order("web", lb.IPv6))
+	require.NoError(t, err)
+	require.NoError(t, account.Assign(t.Context(), f.ID, w.n1, false))
+	assert.Equal(t, w.n1, w.FloatingIPs(project)[0].Server)
+
+	server.Close()
+	e := w.failsWith(hetzner.Temporary, account.Unassign(t.Context(), f.ID))
+	assert.False(t, e.Uncertain)
+	assert.ErrorContains(t, e, "dial: ")
 }

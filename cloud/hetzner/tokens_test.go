@@ -207,6 +207,17 @@ func TestRereadOfABadFile(t *testing.T) {
 	require.ErrorContains(t, err, filepath.Join(w.dir, "a"))
 	assert.Equal(t, []*hetzner.Account{b}, changed)
 	assert.Equal(t, "n1", w.shows(a))
+
+	w.write("a", "secret-1")
+	w.write("b", "secret-1")
+	require.NoError(t, w.accounts.Load(w.conf("a")))
+	require.NoError(t, w.accounts.Load(w.conf("a", "b")))
+	require.Same(t, a, w.accounts.Of(w.at("b")))
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "a")))
+	w.write("b", "secret-2")
+	changed, err = w.accounts.Reread()
+	require.Error(t, err)
+	assert.Empty(t, changed, "a shared account follows its first file")
 }
 
 // Pools part when their files do, each with the token that was in use until its own is accepted; a reload joins what
