@@ -11,6 +11,8 @@ package hetzner
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/http"
 	"sync"
 	"time"
 
@@ -70,7 +72,11 @@ func (a *Account) Buy(ctx context.Context, o lb.Order) (lb.FloatingIP, error) {
 	op := fmt.Sprintf("buy floating ip %s in %s", name, o.Location)
 	result, resp, err := c.client.FloatingIP.Create(ctx, createOpts(o, name))
 	if err == nil {
-		return c.read(op, result.FloatingIP)
+		f, err := c.read(op, result.FloatingIP)
+		if err != nil {
+			return lb.FloatingIP{}, unknown(op, "the answer does not show what was bought")
+		}
+		return f, nil
 	}
 	refused := c.failure(op, true, resp, err)
 	if refused.Kind != NameTaken {
@@ -129,8 +135,12 @@ func (a *Account) Label(ctx context.Context, id int64, owner lb.Owner) error {
 	if !changed {
 		return nil
 	}
-	if _, resp, err := c.client.FloatingIP.Update(ctx, &hcloud.FloatingIP{ID: id}, hcloud.FloatingIPUpdateOpts{Labels: labels}); err != nil {
+	written, resp, err := c.client.FloatingIP.Update(ctx, &hcloud.FloatingIP{ID: id}, hcloud.FloatingIPUpdateOpts{Labels: labels})
+	if err != nil {
 		return c.failure(op, true, resp, err)
+	}
+	if !maps.Equal(written.Labels, labels) {
+		return unknown(op, "the answer does not show the labels")
 	}
 	return nil
 }
@@ -139,11 +149,15 @@ func (a *Account) Label(ctx context.Context, id int64, owner lb.Owner) error {
 func (a *Account) Delete(ctx context.Context, id int64) error {
 	c, op := a.conn(), fmt.Sprintf("delete floating ip %d", id)
 	resp, err := c.client.FloatingIP.Delete(ctx, &hcloud.FloatingIP{ID: id})
-	if err == nil {
+	if err != nil {
+		if e := c.failure(op, true, resp, err); e.Kind != NotFound {
+			return e
+		}
 		return nil
 	}
-	if e := c.failure(op, true, resp, err); e.Kind != NotFound {
-		return e
+	// It has no body that would have to make sense, so a page of a proxy would do.
+	if resp.StatusCode != http.StatusNoContent {
+		return unknown(op, fmt.Sprintf("HTTP status %d is no answer of the API to it", resp.StatusCode))
 	}
 	return nil
 }

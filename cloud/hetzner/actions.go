@@ -52,7 +52,7 @@ func newPoller(c *conn) *poller {
 // await returns when the action ended in success, and an error when it ended otherwise or nobody can tell.
 func (p *poller) await(ctx context.Context, op string, action *hcloud.Action, urgent bool) error {
 	if action.ID == 0 {
-		return &Error{Op: op, Kind: Unknown, Uncertain: true, Message: "the answer names no action"}
+		return unknown(op, "the answer names no action")
 	}
 	now := p.conn.clock.Now()
 	w := &waiting{op: op, id: action.ID, began: now, due: now.Add(firstPoll), urgent: urgent, ended: make(chan *Error, 1)}
@@ -67,9 +67,11 @@ func (p *poller) await(ctx context.Context, op string, action *hcloud.Action, ur
 	case err := <-w.ended:
 		return orNil(err)
 	case <-guard.C():
-		return &Error{Op: op, Kind: Unknown, Uncertain: true, Message: "its action did not end in " + patience.String()}
+		return unknown(op, "its action did not end in "+patience.String())
 	case <-ctx.Done():
-		return &Error{Op: op, Kind: Unknown, Uncertain: true, Message: "given up before its action ended", cause: ctx.Err()}
+		e := unknown(op, "given up before its action ended")
+		e.cause = ctx.Err()
+		return e
 	}
 }
 

@@ -2,6 +2,7 @@ package hetzner_test
 
 import (
 	"net/http"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,6 +119,38 @@ func TestNothingBeforeReset(t *testing.T) {
 				}
 				assert.Empty(t, w.Log())
 				require.NoError(t, w.Assign(t.Context(), id, w.n1, true))
+			})
+		})
+	}
+}
+
+// A time that makes no sense is none to wait for.
+func TestResetThatMakesNoSense(t *testing.T) {
+	for name, test := range map[string]struct {
+		reset func(now time.Time) string
+		want  time.Duration
+	}{
+		"absent":      {func(time.Time) string { return "" }, time.Minute},
+		"no number":   {func(time.Time) string { return "soon" }, time.Minute},
+		"far ahead":   {func(now time.Time) string { return strconv.FormatInt(now.Add(24*time.Hour).Unix(), 10) }, time.Hour},
+		"in the past": {func(now time.Time) string { return strconv.FormatInt(now.Add(-time.Hour).Unix(), 10) }, time.Second},
+		"as it is":    {func(now time.Time) string { return strconv.FormatInt(now.Add(10*time.Minute).Unix(), 10) }, 10 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
+				calls := 0
+				account := w.through(func(req *http.Request) (*http.Response, error) {
+					calls++
+					resp, err := answers(429, "application/json", `{"error": {"code": "rate_limit_exceeded", "message": "m"}}`)(req)
+					resp.Header.Set("RateLimit-Reset", test.reset(time.Now()))
+					return resp, err
+				})
+				_, err := account.FloatingIP(t.Context(), 42)
+				e := w.failsWith(hetzner.RateLimited, err)
+				assert.Equal(t, time.Now().Add(test.want), e.RetryAt)
+				_, err = account.FloatingIP(t.Context(), 42)
+				assert.Equal(t, e.RetryAt, w.failsWith(hetzner.RateLimited, err).RetryAt)
+				assert.Equal(t, 1, calls)
 			})
 		})
 	}

@@ -150,6 +150,11 @@ func (c *conn) failure(op string, changes bool, resp *hcloud.Response, err error
 	return e
 }
 
+// unknown is an answer from which it cannot be told what happened.
+func unknown(op, message string) *Error {
+	return &Error{Op: op, Kind: Unknown, Uncertain: true, Message: message}
+}
+
 // noAnswer judges a call that ended without an answer that can be read.
 func (c *conn) noAnswer(e *Error, changes bool, status int, err error) {
 	e.Kind, e.Message = Temporary, c.clean(reason(err))

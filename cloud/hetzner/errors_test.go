@@ -219,6 +219,35 @@ func TestAnswersOfSomethingElse(t *testing.T) {
 	}
 }
 
+// Nothing is taken for done because something answered that is not the API.
+func TestSuccessOfSomethingElse(t *testing.T) {
+	for name, transport := range map[string]transport{
+		"a login page": answers(200, "text/html", "<html>"),
+		"a redirect":   answers(302, "text/html", ""),
+		"empty json":   answers(200, "application/json", "{}"),
+		"nothing":      answers(200, "", ""),
+	} {
+		for operation, call := range methods {
+			t.Run(name+" "+operation, func(t *testing.T) {
+				in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
+					f := w.bought()
+					half := w.through(func(req *http.Request) (*http.Response, error) {
+						if operation == put && req.Method == http.MethodGet {
+							return w.Transport().RoundTrip(req)
+						}
+						return transport(req)
+					})
+					kind := hetzner.Unknown
+					if operation == get || operation == lists {
+						kind = hetzner.Temporary
+					}
+					w.fails(kind, call(t.Context(), half, f, w.n1))
+				})
+			})
+		}
+	}
+}
+
 // A call that is redirected is not made elsewhere: it might be made twice, and its token would go along.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
@@ -267,17 +296,20 @@ func TestOverTheNetwork(t *testing.T) {
 	w := newWorld(t, hetznertest.Options{ActionTime: 10 * time.Millisecond})
 	server := httptest.NewServer(w.Server)
 	defer server.Close()
-	accounts := hetzner.NewAccounts(hetzner.Options{})
-	at := config.Account{TokenFile: w.file, Endpoint: server.URL + "/v1"}
-	require.NoError(t, accounts.Load(&config.Config{Hetzner: &at}))
-	account := accounts.Of(at)
+	connected := func() *hetzner.Account {
+		accounts := hetzner.NewAccounts(hetzner.Options{})
+		at := config.Account{TokenFile: w.file, Endpoint: server.URL + "/v1"}
+		require.NoError(t, accounts.Load(&config.Config{Hetzner: &at}))
+		return accounts.Of(at)
+	}
+	account := connected()
 	f, err := account.Buy(t.Context(), order("web", lb.IPv6))
 	require.NoError(t, err)
 	require.NoError(t, account.Assign(t.Context(), f.ID, w.n1, false))
 	assert.Equal(t, w.n1, w.FloatingIPs(project)[0].Server)
 
 	server.Close()
-	e := w.failsWith(hetzner.Temporary, account.Unassign(t.Context(), f.ID))
+	e := w.failsWith(hetzner.Temporary, connected().Unassign(t.Context(), f.ID))
 	assert.False(t, e.Uncertain)
 	assert.ErrorContains(t, e, "dial: ")
 }
