@@ -101,25 +101,49 @@ func (a *Account) Buy(ctx context.Context, o lb.Order) (lb.FloatingIP, error) {
 	return f, nil
 }
 
-// Assign routes a Floating IP to a server, and returns when the action ended in success. urgent: as for Ready.
+// Assign routes a Floating IP to a server, and returns when the action ended in success, or it is routed there already.
+// Assigned: the API wants it unassigned first. urgent: as for Ready.
 func (a *Account) Assign(ctx context.Context, id, server int64, urgent bool) error {
 	c, op := a.conn(), fmt.Sprintf("assign floating ip %d to server %d", id, server)
 	ctx = withUrgency(ctx, urgent)
 	action, resp, err := c.client.FloatingIP.Assign(ctx, &hcloud.FloatingIP{ID: id}, &hcloud.Server{ID: server})
 	if err != nil {
-		return c.failure(op, true, resp, err)
+		e := c.failure(op, true, resp, err)
+		if e.Kind == Assigned && c.routed(ctx, op, id, server) {
+			return nil
+		}
+		return e
 	}
 	return c.poller.await(ctx, op, action, urgent)
 }
 
-// Unassign takes a Floating IP off its server, and returns when the action ended in success.
+// Unassign takes a Floating IP off its server, and returns when the action ended in success, or it is on none already.
 func (a *Account) Unassign(ctx context.Context, id int64) error {
 	c, op := a.conn(), fmt.Sprintf("unassign floating ip %d", id)
 	action, resp, err := c.client.FloatingIP.Unassign(ctx, &hcloud.FloatingIP{ID: id})
 	if err != nil {
-		return c.failure(op, true, resp, err)
+		e := c.failure(op, true, resp, err)
+		// The API has no code of its own for what is not assigned.
+		if e.Code == string(hcloud.ErrorCodeServiceError) && c.routed(ctx, op, id, 0) {
+			return nil
+		}
+		return e
 	}
 	return c.poller.await(ctx, op, action, false)
+}
+
+// routed reports whether a Floating IP that was refused is what was asked for anyway, such as after an answer that
+// got lost.
+func (c *conn) routed(ctx context.Context, op string, id, server int64) bool {
+	f, err := c.floatingIP(ctx, op, id)
+	if err != nil {
+		return false
+	}
+	on := int64(0)
+	if f.Server != nil {
+		on = f.Server.ID
+	}
+	return on == server
 }
 
 // Label writes the owner into the labels, or with the zero owner strips everything of Mooring's. Everybody else's labels

@@ -162,6 +162,31 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// What is already as it is asked for is no error, such as after an answer that got lost.
+func TestRepeatedRouting(t *testing.T) {
+	in(t, hetznertest.Options{RefuseMoves: true}, func(t *testing.T, w *world) {
+		id := w.bought().ID
+		w.AddRule(hetznertest.Rule{Operation: assign, Nth: 1, Fault: hetznertest.Fault{Cut: true, AfterEffect: true}})
+		w.fails(hetzner.Unknown, w.Assign(t.Context(), id, w.n1, false))
+		<-time.After(time.Minute)
+		require.NoError(t, w.Assign(t.Context(), id, w.n1, false))
+		w.fails(hetzner.Assigned, w.Assign(t.Context(), id, w.n2, false))
+		assert.Equal(t, w.n1, w.FloatingIPs(project)[0].Server)
+
+		w.AddRule(hetznertest.Rule{Operation: unassign, Nth: 1, Fault: hetznertest.Fault{Cut: true, AfterEffect: true}})
+		w.fails(hetzner.Unknown, w.Unassign(t.Context(), id))
+		<-time.After(time.Minute)
+		require.NoError(t, w.Unassign(t.Context(), id))
+
+		w.ClearRules()
+		require.NoError(t, w.Assign(t.Context(), id, w.n2, false))
+		w.AddRule(hetznertest.Rule{Operation: unassign, Fault: hetznertest.Fault{Fail: hetznertest.ServiceError}})
+		w.fails(hetzner.Temporary, w.Unassign(t.Context(), id))
+		w.ClearRules()
+		w.fails(hetzner.NotFound, w.Unassign(t.Context(), 1))
+	})
+}
+
 // Floating IPs and servers are read whole, over as many pages as it takes.
 func TestInventory(t *testing.T) {
 	in(t, hetznertest.Options{}, func(t *testing.T, w *world) {

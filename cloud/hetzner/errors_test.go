@@ -38,6 +38,7 @@ var kinds = map[hetznertest.Code]hetzner.Kind{
 	hetznertest.Locked:                hetzner.Temporary,
 	hetznertest.Protected:             hetzner.Protected,
 	hetznertest.RateLimitExceeded:     hetzner.RateLimited,
+	hetznertest.ServiceError:          hetzner.Temporary,
 	hetznertest.ServerError:           hetzner.Temporary,
 	hetznertest.Maintenance:           hetzner.Temporary,
 	hetznertest.BadGateway:            hetzner.Temporary,
@@ -83,6 +84,9 @@ func TestKinds(t *testing.T) {
 			t.Run(operation+" "+string(code), func(t *testing.T) {
 				in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
 					f := w.bought()
+					if operation == unassign {
+						require.NoError(t, w.Route(f.ID, w.n1))
+					}
 					w.ForgetLog()
 					w.AddRule(hetznertest.Rule{Operation: operation, Fault: hetznertest.Fault{Fail: code}})
 					e := w.failsWith(kind, call(t.Context(), w.Account, f, w.n1))
@@ -131,6 +135,9 @@ func TestNoAnswer(t *testing.T) {
 			t.Run(operation+" "+name, func(t *testing.T) {
 				in(t, hetznertest.Options{}, func(t *testing.T, w *world) {
 					f := w.bought()
+					if operation == unassign {
+						require.NoError(t, w.Route(f.ID, w.n1))
+					}
 					w.AddRule(hetznertest.Rule{Operation: operation, Fault: fault})
 					began := time.Now()
 					kind := hetzner.Unknown
