@@ -64,7 +64,7 @@ func entriesOf(o *v1alpha1.NodeAddresses) []ledger.EntryView {
 		}
 		e := ledger.EntryView{
 			Addr: addr, Interface: a.Interface, Uplink: a.Uplink, Pool: a.Pool, State: place.State(a.State),
-			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded, FloatingIP: a.FloatingIP,
+			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded, FloatingIP: a.FloatingIP, Account: a.Account,
 		}
 		for _, s := range a.Services {
 			e.Services = append(e.Services, lb.Ref{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)})
@@ -89,7 +89,7 @@ func addressesOf(entries []ledger.EntryView) []v1alpha1.Address {
 	for _, e := range entries {
 		a := v1alpha1.Address{
 			Address: e.Addr.String(), Interface: e.Interface, Uplink: e.Uplink, Pool: e.Pool, State: v1alpha1.State(e.State),
-			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded, FloatingIP: e.FloatingIP,
+			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded, FloatingIP: e.FloatingIP, Account: e.Account,
 		}
 		for _, s := range e.Services {
 			a.Services = append(a.Services, v1alpha1.ServiceReference{Namespace: s.Namespace, Name: s.Name, UID: types.UID(s.UID)})

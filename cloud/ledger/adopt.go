@@ -147,8 +147,8 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 			if l.pools[v.Pool] == nil {
 				a.iface, a.uplink, a.unguarded = v.Interface, v.Uplink, v.Unguarded
 			}
-			if p := l.pools[v.Pool]; v.FloatingIP != 0 && (p == nil || p.Hetzner != nil) {
-				a.rent("", v.FloatingIP)
+			if p := l.pools[v.Pool]; (v.FloatingIP != 0 || v.Account != "") && (p == nil || p.Hetzner != nil) {
+				a.rent(v.Account, v.FloatingIP)
 			}
 		}
 		e := &entry{address: a, state: v.State, predecessor: v.Predecessor, term: v.Term, since: now, seq: 1}

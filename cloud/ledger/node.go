@@ -338,7 +338,9 @@ type EntryView struct {
 	Predecessor string
 	Term        int64
 	Unguarded   bool
-	FloatingIP  int64
+	// FloatingIP and Account are set for rented addresses.
+	FloatingIP int64
+	Account    string
 }
 
 // Node returns what a node's NodeAddresses shall say, entries sorted by address.
@@ -352,10 +354,14 @@ func (l *Ledger) Node(name string) NodeView {
 		Entries:      make([]EntryView, 0, len(n.book)),
 	}
 	for _, e := range n.book {
-		v.Entries = append(v.Entries, EntryView{
+		view := EntryView{
 			Addr: e.addr, Interface: e.iface, Uplink: e.uplink, Pool: e.pool, Services: e.written(),
 			State: e.state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded, FloatingIP: e.floatingIP(),
-		})
+		}
+		if e.route != nil {
+			view.Account = e.route.account
+		}
+		v.Entries = append(v.Entries, view)
 	}
 	slices.SortFunc(v.Entries, func(a, b EntryView) int { return a.Addr.Compare(b.Addr) })
 	return v

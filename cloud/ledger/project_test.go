@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
 	"time"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
@@ -19,6 +18,7 @@ type project struct {
 	ids     int64
 	bought  int
 	calls   []string
+	since   map[int64]time.Time
 	// fail answers for the cloud; nil does not.
 	fail     func(Job) *Fault
 	lastRead time.Time
@@ -46,7 +46,7 @@ func newRentalWorld(t interface {
 	FailNow()
 }, text string, nodes ...string) *world {
 	w := emptyWorld(t, text, nodes...)
-	w.cloud = &project{ips: map[int64]*lb.FloatingIP{}}
+	w.cloud = &project{ips: map[int64]*lb.FloatingIP{}, since: map[int64]time.Time{}}
 	w.rental = Rental{ClusterUID: "cluster", ClusterName: "test", Accounts: map[string]string{}, Orphans: map[string]bool{projectKey: false}}
 	for _, p := range w.cfg.Pools {
 		if p.Hetzner != nil {
@@ -85,14 +85,23 @@ func (p *project) work(w *world) {
 		if !ok {
 			return
 		}
-		w.ledger.Done(job, p.call(job), w.now)
+		w.point("before %s", job)
+		answer := p.call(job)
+		if job.Op == OpBuy && answer.Fault == nil {
+			p.since[answer.FloatingIP.ID] = w.now
+		}
+		w.point("before the answer to %s", job)
+		w.ledger.Done(job, answer, w.now)
+		w.point("after %s", job)
 	}
 }
 
 func (p *project) read(w *world) {
 	inv := lb.Inventory{Began: w.now, Servers: p.servers}
 	for _, f := range p.ips {
-		inv.FloatingIPs = append(inv.FloatingIPs, *f)
+		if w.now.Sub(p.since[f.ID]) >= time.Second { // the list lags
+			inv.FloatingIPs = append(inv.FloatingIPs, *f)
+		}
 	}
 	slices.SortFunc(inv.FloatingIPs, func(x, y lb.FloatingIP) int { return int(x.ID - y.ID) })
 	w.ledger.Inventory(projectKey, inv, w.now)

@@ -29,6 +29,20 @@ type world struct {
 	// rental and cloud are empty without an account at a cloud.
 	rental Rental
 	cloud  *project
+	// passed counts the points at which a controller can be killed; kill is the one at which it is.
+	passed int
+	kill   int
+}
+
+// killed is the end of a controller.
+type killed struct{ point string }
+
+// point is a place in the controller's work at which it may be killed.
+func (w *world) point(name string, args ...any) {
+	w.passed++
+	if w.passed == w.kill {
+		panic(killed{fmt.Sprintf(name, args...)})
+	}
 }
 
 type object struct {
@@ -142,10 +156,13 @@ func (w *world) write(name string) {
 		o = &object{Object: Object{UID: fmt.Sprintf("object-%d", w.uids)}, bound: map[netip.Addr]place.State{}}
 		w.objects[name] = o
 	}
+	w.point("before the write of %s", name)
 	o.Generation++
 	o.entries = v.Entries
 	o.serverID = v.ServerID
+	w.point("before the answer to the write of %s", name)
 	w.ledger.Committed(name, v.Seq, o.Object, w.now)
+	w.point("after the write of %s", name)
 }
 
 // work lets one agent do all that its object says.
@@ -161,8 +178,15 @@ func (w *world) work(name string) {
 			o.bound[e.Addr] = e.State
 		}
 	}
+	changed := o.observed != o.Generation
 	o.observed = o.Generation
+	if changed {
+		w.point("before the acknowledgement of %s", name)
+	}
 	w.ledger.Report(name, o.report(), w.now)
+	if changed {
+		w.point("after the acknowledgement of %s", name)
+	}
 }
 
 // sync is what cloud does for one Service.
@@ -182,9 +206,14 @@ func (w *world) publish(uid string) {
 		return
 	}
 	v := w.services[uid]
-	v.published = nil
+	var published []netip.Addr
 	for _, a := range view.Addresses {
-		v.published = append(v.published, a.Addr)
+		published = append(published, a.Addr)
+	}
+	if !slices.Equal(v.published, published) {
+		w.point("before the status of %s", v.Ref)
+		v.published = published
+		w.point("before the answer to the status of %s", v.Ref)
 	}
 	w.ledger.Published(uid, v.published, w.now)
 }

@@ -115,6 +115,10 @@ type Address struct {
 	// is to be given back. The agent does not read it.
 	// +optional
 	FloatingIP int64 `json:"floatingIP,omitempty"`
+	// Account at the cloud that the Floating IP is in: the API's host and the token file. The agent does not read it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Account string `json:"account,omitempty"`
 }
 
 // ServiceReference names a Service.
