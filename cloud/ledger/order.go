@@ -119,10 +119,14 @@ func (l *Ledger) mayBuy(o *order, job *Job, now time.Time) bool {
 		return false
 	}
 	for _, lease := range l.allocator.Leases(o.ref.UID) {
-		if a := l.addresses[lease.Addr]; a != nil && a.last.UID == o.ref.UID && lb.FamilyOf(a.addr) == o.family {
-			o.waiting = lb.Refuse(lb.ReasonReleasing, "%s has to be given back first", a.addr)
-			return false
+		a := l.addresses[lease.Addr]
+		if a == nil || a.route == nil || a.route.account != o.account || lb.FamilyOf(a.addr) != o.family || l.isListed(a) {
+			continue
 		}
+		// The name under which it is bought is the Service's, so that nothing is bought twice.
+		o.waiting = lb.Refuse(lb.ReasonNameTaken, "%s was bought for this Service in pool %s, and a Service has one %s Floating IP in an account: "+
+			"delete the Service and make it again in pool %s", a.addr, a.pool, o.family, o.pool)
+		return false
 	}
 	l.setOverdue(now)
 	demand := l.demandOf(o.pool, []lb.Ref{o.ref})
@@ -242,21 +246,20 @@ func (l *Ledger) ordersOf(key string) []*order {
 	return list
 }
 
-// ordering says what a Service's purchases wait for; nil when it buys nothing.
-func (l *Ledger) ordering(uid string) *lb.Refusal {
-	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
-		o := l.orders[target{uid: uid, family: family}]
-		switch {
-		case o == nil:
-		case l.accounts[o.account] != nil && l.accounts[o.account].closed != nil:
-			return l.accounts[o.account].closed
-		case o.waiting != nil:
-			return o.waiting
-		case o.trouble != nil:
-			return o.trouble
-		default:
-			return lb.Refuse(lb.ReasonWaitingForPurchase, "buying an %s Floating IP (pool %s)", family, o.pool)
-		}
+// ordering says what a Service's purchase of a family waits for; nil when it buys none.
+func (l *Ledger) ordering(uid string, family lb.Family) *lb.Refusal {
+	o := l.orders[target{uid: uid, family: family}]
+	if o == nil {
+		return nil
 	}
-	return nil
+	switch {
+	case l.accounts[o.account] != nil && l.accounts[o.account].closed != nil:
+		return l.accounts[o.account].closed
+	case o.waiting != nil:
+		return o.waiting
+	case o.trouble != nil:
+		return o.trouble
+	default:
+		return lb.Refuse(lb.ReasonWaitingForPurchase, "buying an %s Floating IP (pool %s)", family, o.pool)
+	}
 }

@@ -228,3 +228,275 @@ func TestAnswerLost(t *testing.T) {
 	assert.NotContains(t, w.services, uid)
 	assert.Empty(t, w.cloud.ips)
 }
+
+// TestListsLag: what a read shows that began before a change is not believed.
+func TestListsLag(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	addr, node := w.served(uid)
+	stale := *w.cloud.of(uid)[0]
+	w.setNode(node, func(n *lb.Node) { n.Ready = lb.Unknown })
+	w.settle()
+	w.cloud.calls = nil
+	w.ledger.Inventory(projectKey, lb.Inventory{Began: w.now, FloatingIPs: []lb.FloatingIP{stale}}, w.now)
+	w.ledger.Inventory(projectKey, lb.Inventory{Began: w.now}, w.now)
+	w.settle()
+	assert.Empty(t, w.cloud.calls, "neither the old server nor the absence is believed")
+	again, _ := w.served(uid)
+	assert.Equal(t, addr, again)
+}
+
+// TestLateAssignIsNoticed: a call of a controller that does not lead any more takes effect late, and a read shows it.
+func TestLateAssignIsNoticed(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	_, node := w.served(uid)
+	w.pass(5 * time.Second)
+	w.cloud.of(uid)[0].Server = 100 + 101 - w.cloud.server(node)
+	w.settle()
+	assert.Equal(t, w.cloud.server(node), w.cloud.of(uid)[0].Server)
+}
+
+// TestStatusAloneRemembers: the NodeAddresses are gone, and the Floating IP too: nothing is bought in its place.
+func TestStatusAloneRemembers(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	clear(w.cloud.ips)
+	clear(w.objects)
+	w.restart()
+	w.goOn()
+	v := w.ledger.View(uid)
+	require.NotNil(t, v.Waiting)
+	assert.Equal(t, lb.ReasonAddressLost, v.Waiting.Reason)
+	assert.Equal(t, 1, w.cloud.bought)
+}
+
+// TestBoughtIsFoundAgain: by its labels, without asking for it.
+func TestBoughtIsFoundAgain(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	addr, _ := w.served(uid)
+	clear(w.objects)
+	w.services[uid].published = nil
+	w.cloud.calls = nil
+	w.pass(5 * time.Second)
+	w.restart()
+	w.goOn()
+	again, _ := w.served(uid)
+	assert.Equal(t, addr, again)
+	assert.NotContains(t, w.cloud.calls, "buy")
+}
+
+// TestBindBeforeRoute: traffic goes to a node only when it has the address bound.
+func TestBindBeforeRoute(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.objects["n1"].broken = true
+	uid := w.create("web")
+	w.settle()
+	assert.Equal(t, []string{"buy"}, w.cloud.calls)
+	assert.Empty(t, w.services[uid].published)
+	w.objects["n1"].broken = false
+	w.goOn()
+	w.served(uid)
+}
+
+// TestNothingIsBoughtInVain: no purchase without a node that could carry the address.
+func TestNothingIsBoughtInVain(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = true })
+	uid := w.create("web")
+	w.settle()
+	assert.Empty(t, w.cloud.calls)
+	require.NotNil(t, w.ledger.View(uid).Waiting)
+	assert.Equal(t, lb.ReasonNoEligibleNode, w.ledger.View(uid).Waiting.Reason)
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = false })
+	w.settle()
+	w.served(uid)
+}
+
+// TestGhostIsRetained: the Service is gone by force, and only the label says that its address is to be kept.
+func TestGhostIsRetained(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web", func(r *lb.Request) { r.Retain = true })
+	w.settle()
+	w.served(uid)
+	delete(w.services, uid)
+	w.restart()
+	w.goOn()
+	require.Len(t, w.cloud.of(uid), 1)
+	assert.Zero(t, w.cloud.of(uid)[0].Server)
+}
+
+// TestAssignWithoutAnswer: whether it was done is looked at before anything else is.
+func TestAssignWithoutAnswer(t *testing.T) {
+	for _, done := range []bool{true, false} {
+		w := newRentalWorld(t, bought, "n1")
+		w.cloud.fail = func(j Job) *Fault {
+			if j.Op != OpAssign {
+				return nil
+			}
+			if done {
+				w.cloud.ips[j.ID].Server = j.Server
+			}
+			w.cloud.fail = nil
+			return &Fault{Kind: FaultUnknown, Message: "cut"}
+		}
+		uid := w.create("web")
+		w.settle()
+		w.pass(time.Second)
+		w.settle()
+		w.served(uid)
+		want := []string{"buy", "assign", "look"}
+		if !done {
+			want = append(want, "assign")
+		}
+		assert.Equal(t, want, w.cloud.calls)
+	}
+}
+
+// TestListedAndBought: a bought address that nobody holds and a pool lists belongs to the pool.
+func TestListedAndBought(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	f := w.cloud.add("198.51.100.1/32", 100)
+	f.Owner = lb.Owner{ClusterUID: "cluster", Service: lb.Ref{Namespace: "default", Name: "old", UID: "old"}, Pool: "bought"}
+	w.goOn()
+	assert.Zero(t, f.Owner)
+	assert.Zero(t, f.Server)
+	assert.Contains(t, w.cloud.ips, f.ID)
+}
+
+// TestOrphans: what was bought for nobody is told of, and given back only when that is asked for.
+func TestOrphans(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	orphan := w.cloud.add("198.51.100.50/32", 100)
+	orphan.Owner = lb.Owner{ClusterUID: "cluster", Service: lb.Ref{Namespace: "default", Name: "old", UID: "old"}, Pool: "bought"}
+	foreign := w.cloud.add("198.51.100.51/32", 100)
+	foreign.Owner = lb.Owner{ClusterUID: "another", Service: lb.Ref{Namespace: "default", Name: "old", UID: "old"}, Pool: "bought"}
+	kept := w.cloud.add("198.51.100.52/32", 0)
+	kept.Owner = orphan.Owner
+	kept.Owner.Retain = true
+
+	w.goOn()
+	w.goOn()
+	assert.Len(t, w.cloud.ips, 3)
+	assert.Equal(t, 1, w.ledger.Stats().Accounts[0].Orphans)
+
+	w.rental.Orphans[projectKey] = true
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+	w.goOn()
+	assert.NotContains(t, w.cloud.ips, orphan.ID)
+	assert.Contains(t, w.cloud.ips, foreign.ID, "another cluster's")
+	assert.EqualValues(t, 100, foreign.Server)
+	assert.Contains(t, w.cloud.ips, kept.ID)
+}
+
+// TestServerRenamed moves nothing, also over a restart; a deleted one loses what it had.
+func TestServerRenamed(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	_, node := w.served(uid)
+	for i := range w.cloud.servers {
+		w.cloud.servers[i].Name = "renamed"
+	}
+	w.restart()
+	w.goOn()
+	_, again := w.served(uid)
+	assert.Equal(t, node, again)
+
+	w.cloud.servers = append([]lb.Server(nil), w.cloud.servers...)
+	for i, s := range w.cloud.servers {
+		if s.ID == w.cloud.server(node) || s.ID == w.cloud.of(uid)[0].Server {
+			w.cloud.servers = append(w.cloud.servers[:i], w.cloud.servers[i+1:]...)
+			break
+		}
+	}
+	w.cloud.of(uid)[0].Server = 0
+	w.goOn()
+	addr := w.services[uid].published[0]
+	assert.NotEqual(t, []string{node}, w.holders(addr))
+	assert.NotZero(t, w.cloud.of(uid)[0].Server)
+}
+
+// TestHeldElsewhere: a listed address that somebody moved to his own server stays there.
+func TestHeldElsewhere(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	f := w.cloud.add("198.51.100.2/32", 0)
+	w.goOn()
+	uid := w.create("web", func(r *lb.Request) { r.Pool = "listed" })
+	w.settle()
+	w.served(uid)
+	w.cloud.servers = append(w.cloud.servers, lb.Server{ID: 999, Name: "database"})
+	f.Server = 999
+	w.goOn()
+	assert.EqualValues(t, 999, f.Server)
+	require.NotNil(t, w.ledger.View(uid).Waiting)
+	assert.Equal(t, lb.ReasonHeldElsewhere, w.ledger.View(uid).Waiting.Reason)
+	f.Server = 0
+	w.goOn()
+	assert.EqualValues(t, 100, f.Server, "what nobody has is taken again")
+}
+
+// TestAbandon: a Service goes although the cloud does not answer, and says what it leaves.
+func TestAbandon(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.cloud.fail = func(Job) *Fault { return &Fault{Kind: FaultTemporary, Message: "down"} }
+	w.services[uid].wants = false
+	w.goOn()
+	require.Contains(t, w.services, uid)
+	assert.Len(t, w.ledger.Abandon(uid, w.now), 1)
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+}
+
+// TestMoveBetweenBuyingPools: a Service that has a bought address keeps it, and is told why it gets no other.
+func TestMoveBetweenBuyingPools(t *testing.T) {
+	w := newRentalWorld(t, bought+`
+- name: other
+  hetzner: {ephemeral: {types: [ipv4]}}
+  autoAssign: false
+  interface: pl0
+`, "n1")
+	uid := w.create("web")
+	w.settle()
+	addr, _ := w.served(uid)
+	w.services[uid].Pool = "other"
+	w.goOn()
+	again, _ := w.served(uid)
+	assert.Equal(t, addr, again)
+	assert.Equal(t, []string{"buy", "assign"}, w.cloud.calls)
+	v := w.ledger.View(uid)
+	require.NotNil(t, v.Refusal)
+	assert.Equal(t, lb.ReasonNameTaken, v.Refusal.Reason)
+	assert.True(t, v.Ready)
+	w.services[uid].wants = false
+	w.goOn()
+	assert.Empty(t, w.cloud.ips)
+}
+
+// TestMoveToAnotherPool: from a list to a purchase and back, published before the old address goes.
+func TestMoveToAnotherPool(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	f := w.cloud.add("198.51.100.1/32", 0)
+	w.goOn()
+	uid := w.create("web", func(r *lb.Request) { r.Pool = "listed" })
+	w.settle()
+	w.served(uid)
+	w.services[uid].Pool = "bought"
+	w.goOn()
+	addr, _ := w.served(uid)
+	assert.Equal(t, w.cloud.of(uid)[0].Addr(), addr)
+	assert.Zero(t, f.Server)
+	w.services[uid].Pool = "listed"
+	w.goOn()
+	addr, _ = w.served(uid)
+	assert.Equal(t, f.Addr(), addr)
+	assert.Len(t, w.cloud.ips, 1)
+}

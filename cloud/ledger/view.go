@@ -57,9 +57,15 @@ func (l *Ledger) View(uid string) View {
 			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
 		}
 	}
-	if why := l.ordering(uid); why != nil && s.wants {
-		// With one family preferred and not required, the other is not held up by trouble.
-		v.Ready = v.Ready && why.Reason != lb.ReasonWaitingForPurchase && s.request.FamilyPolicy == lb.PreferDualStack
+	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+		why := l.ordering(uid, family)
+		if why == nil || !s.wants {
+			continue
+		}
+		if !slices.ContainsFunc(s.want, func(lease lb.Lease) bool { return lb.FamilyOf(lease.Addr) == family }) {
+			// With one family preferred and not required, the other is not held up by trouble.
+			v.Ready = v.Ready && why.Reason != lb.ReasonWaitingForPurchase && s.request.FamilyPolicy == lb.PreferDualStack
+		}
 		switch {
 		case !v.Ready && v.Waiting == nil:
 			v.Waiting = why
