@@ -35,6 +35,9 @@ const ProviderName = "mooring"
 type Options struct {
 	// ConfigFile is the path of the cloud-config.
 	ConfigFile string
+	// PollConfig: changes of the cloud-config are looked for every few seconds, and the operating system is not asked
+	// to tell of them.
+	PollConfig bool
 	Client     kubernetes.Interface
 	// REST is the connection for NodeAddresses.
 	REST      *rest.Config

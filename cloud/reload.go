@@ -17,6 +17,9 @@ func (c *Cloud) loadConfig() error {
 	}
 	if c.watcher == nil {
 		c.watcher = config.NewWatcher(c.options.ConfigFile, c.configChanged, c.configRefused)
+		if c.options.PollConfig {
+			c.watcher.PollOnly()
+		}
 	}
 	cfg, err := c.watcher.Load()
 	if err != nil {

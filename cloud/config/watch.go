@@ -27,6 +27,8 @@ type Watcher struct {
 	onChange func(*Config) error
 	onError  func(error)
 	poll     time.Duration
+	// pollOnly: no notifications are asked for.
+	pollOnly bool
 
 	// judged is the content that was judged last, good or bad; nil before the first.
 	judged []byte
@@ -47,6 +49,13 @@ type Watcher struct {
 // be read.
 func NewWatcher(path string, onChange func(*Config) error, onError func(error)) *Watcher {
 	return &Watcher{path: path, onChange: onChange, onError: onError, poll: pollInterval}
+}
+
+// PollOnly returns the Watcher without notifications of the operating system: it notices a change within 10 s. It is
+// called before Run.
+func (w *Watcher) PollOnly() *Watcher {
+	w.pollOnly = true
+	return w
 }
 
 // Load returns what Load(path) does and remembers it as current: Run reports a change from there on, also one
@@ -98,6 +107,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 // where a mounted ConfigMap swaps its ..data link. They make a reload fast; when they cannot be had, the poll
 // remains.
 func (w *Watcher) notifications() (events <-chan fsnotify.Event, errs <-chan error, stop func()) {
+	if w.pollOnly {
+		return nil, nil, func() {}
+	}
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, nil, func() {}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -180,6 +181,23 @@ func TestPollNoticesWhatTheWatchCannot(t *testing.T) {
 	w.run(t)
 	replace(t, elsewhere, withPool("two"))
 	assert.Equal(t, "two", w.nextPool(t))
+}
+
+// A watcher that only polls works where the clock is the test's: nothing of it waits for the operating system.
+func TestPollOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cloud.yaml")
+	write(t, path, withPool("one"))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(path, pollInterval)
+		_, err := w.PollOnly().Load()
+		require.NoError(t, err)
+		w.run(t)
+		start := time.Now()
+		synctest.Wait()
+		replace(t, path, withPool("two"))
+		assert.Equal(t, "two", w.nextPool(t))
+		assert.Equal(t, pollInterval, time.Since(start))
+	})
 }
 
 // The directory is removed and comes back, as when a volume is mounted again.
