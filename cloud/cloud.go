@@ -96,6 +96,7 @@ func New(o Options) (*Cloud, error) {
 	}
 	c.room = newRoom(o, addresses)
 	if err := c.loadConfig(); err != nil {
+		c.room.stop()
 		return nil, err
 	}
 	c.initializeNodes = c.config.InitializeNodes

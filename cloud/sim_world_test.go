@@ -118,6 +118,7 @@ func simulate(t *testing.T, seed uint64, plan crash, test func(w *world)) {
 		defer w.end(cancel)
 		w.configure(office)
 		w.put("namespaces", fields{"metadata": fields{"name": "default"}})
+		w.put("namespaces", fields{"metadata": fields{"name": "kube-system"}})
 		for _, name := range []string{"n1", "n2", "n3"} {
 			w.addNode(name)
 		}
