@@ -27,8 +27,10 @@ func (r *room) sync(ctx context.Context, key ledger.Key) error {
 	}
 	for _, uid := range l.UIDs(key) {
 		if err != nil || uid != string(svc.UID) || !ours(svc) {
-			l.Unwant(uid, r.options.Clock.Now())
-			r.waiting.over(uid)
+			// Once on the release path it waits for one thing, however often it is looked at.
+			if l.Unwant(uid, r.options.Clock.Now()) || err != nil || uid != string(svc.UID) {
+				r.waiting.over(uid)
+			}
 		}
 	}
 	if err != nil {

@@ -149,13 +149,18 @@ func (l *Ledger) leave(s *service, now time.Time) {
 	}
 }
 
-// Unwant puts a Service on the release path: it is deleted, or is no load balancer of ours any more.
-func (l *Ledger) Unwant(uid string, now time.Time) {
+// Unwant puts a Service on the release path: it is deleted, or is no load balancer of ours any more. It reports whether
+// the Service was wanted until now.
+func (l *Ledger) Unwant(uid string, now time.Time) (wanted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.services[uid]; s != nil {
-		l.unwant(s, now)
+	s := l.services[uid]
+	if s == nil {
+		return false
 	}
+	wanted = s.wants
+	l.unwant(s, now)
+	return wanted
 }
 
 func (l *Ledger) unwant(s *service, now time.Time) {
