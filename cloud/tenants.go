@@ -116,7 +116,7 @@ func (t *tenants) follow() {
 	}
 }
 
-// wake has accounts looked at at which there is something to do.
+// wake has the accounts looked at that have something to do.
 func (t *tenants) wake(e ledger.Effects) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

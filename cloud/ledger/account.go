@@ -300,7 +300,7 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	for _, f := range l.ofAccount(key) {
 		l.claim(f, now)
 	}
-	l.resolveOrders(a, now)
+	l.resolveOrders(a)
 	l.judgeListed(a)
 	all := map[netip.Addr]bool{}
 	for addr, x := range l.addresses {

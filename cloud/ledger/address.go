@@ -104,7 +104,7 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
 	}
 	if a.route != nil {
-		l.reroute(a, now)
+		l.reroute(a)
 	}
 	l.timers.set(a.addr, a.outcome.Again)
 	if len(a.refs) > 0 && (!a.outcome.Bound || a.outcome.Misplaced != nil) {

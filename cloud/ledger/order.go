@@ -223,7 +223,7 @@ func (l *Ledger) requestOf(o *order) lb.Request {
 }
 
 // resolveOrders ends orders of which a complete read shows that nothing came of them.
-func (l *Ledger) resolveOrders(a *account, now time.Time) {
+func (l *Ledger) resolveOrders(a *account) {
 	for _, o := range l.ordersOf(a.key) {
 		if o.maybe.IsZero() || o.busy || a.readAt.Before(o.maybe.Add(listLag)) {
 			continue

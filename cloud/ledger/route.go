@@ -117,7 +117,7 @@ func (l *Ledger) unrouted(a *address, n *node) bool {
 
 // reroute decides what has to be done next at the cloud about a rented address, and corrects its outcome: it answers
 // only once it is routed, and is free only once it is given back.
-func (l *Ledger) reroute(a *address, now time.Time) {
+func (l *Ledger) reroute(a *address) {
 	r := a.route
 	job, waiting := l.nextCall(a)
 	r.done = job == nil && waiting == nil && !r.busy
@@ -502,9 +502,8 @@ func (l *Ledger) adoptRented(s *service, r *rented, request lb.Request, now time
 // giveBack has a Floating IP released that was bought for a Service that is gone.
 func (l *Ledger) giveBack(r *rented, request lb.Request, now time.Time) {
 	lease := lb.Lease{Addr: r.Addr(), Pool: r.Owner.Pool}
-	s := l.services[request.UID]
-	if s == nil {
-		s = l.newService(request)
+	if l.services[request.UID] == nil {
+		l.newService(request)
 	}
 	l.allocator.Adopt(request, lease)
 	a := l.address(lease)
