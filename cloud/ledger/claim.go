@@ -1,0 +1,145 @@
+package ledger
+
+// This file is about what an account shows: for whom each Floating IP was bought, and what is nobody's.
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// holdsFamily reports whether a Service holds an address of a family.
+func (l *Ledger) holdsFamily(s *service, f lb.Family) bool {
+	return slices.ContainsFunc(l.allocator.Leases(s.request.UID), func(lease lb.Lease) bool { return lb.FamilyOf(lease.Addr) == f })
+}
+
+// claim finds the Service that a Floating IP was bought for, by its labels, and the address that a pool lists.
+func (l *Ledger) claim(r *rented, now time.Time) {
+	acct := l.accounts[r.account]
+	ours := l.ours(r)
+	if a := l.recordOf(r); a != nil {
+		delete(acct.orphans, r.ID)
+		if a.route == nil {
+			return // a pool without an account lists it: somebody else's business
+		}
+		if ours || l.isListed(a) || a.route.id == 0 || a.route.id == r.ID {
+			l.link(a, r)
+		}
+		return
+	}
+	if listing, ok := l.listed[r.Prefix]; ok {
+		if ours || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "" {
+			l.tidy(r, listing, now)
+		}
+		return
+	}
+	if !ours {
+		return
+	}
+	if !l.claimForService(r, now) {
+		l.orphan(acct, r, now)
+	}
+}
+
+// claimForService gives a bought Floating IP to the Service in its labels when that exists, or existed lately. It
+// reports whether it did.
+func (l *Ledger) claimForService(r *rented, now time.Time) bool {
+	uid, family := r.Owner.Service.UID, r.Family()
+	if o := l.orders[target{uid: uid, family: family}]; o != nil {
+		if o.busy {
+			return true // its answer is on the way
+		}
+		l.orderFilled(o, r, now)
+		return true
+	}
+	if s := l.services[uid]; s != nil && s.wants {
+		if l.holdsFamily(s, family) {
+			return false
+		}
+		return l.adoptRented(s, r, s.request, now)
+	}
+	k, ok := l.known[uid]
+	if !ok || r.Owner.Retain && !k.Wants {
+		return ok && r.Owner.Retain
+	}
+	if k.Wants {
+		s := l.newService(k.Request)
+		s.wants = true
+		s.published = slices.Clone(k.Published)
+		return l.adoptRented(s, r, k.Request, now)
+	}
+	l.giveBack(r, k.Request, now)
+	return true
+}
+
+// adoptRented makes a bought Floating IP a lease of the Service.
+func (l *Ledger) adoptRented(s *service, r *rented, request lb.Request, now time.Time) bool {
+	lease := lb.Lease{Addr: r.Addr(), Pool: r.Owner.Pool}
+	if refusal := l.allocator.Adopt(request, lease); refusal != nil {
+		return false
+	}
+	a := l.address(lease)
+	a.rent(r.account, r.ID)
+	a.refs[s.request.UID] = s.request.Ref
+	s.want = append(s.want, lease)
+	l.evaluate(a, now)
+	l.wake(s.request.Ref)
+	return true
+}
+
+// giveBack has a Floating IP released that was bought for a Service that is gone.
+func (l *Ledger) giveBack(r *rented, request lb.Request, now time.Time) {
+	lease := lb.Lease{Addr: r.Addr(), Pool: r.Owner.Pool}
+	if l.services[request.UID] == nil {
+		l.newService(request)
+	}
+	l.allocator.Adopt(request, lease)
+	a := l.address(lease)
+	a.rent(r.account, r.ID)
+	a.route.retain = request.Retain || r.Owner.Retain
+	a.last, a.unwantedSince = request.Ref, now
+	l.evaluate(a, now)
+}
+
+// tidy puts a listed Floating IP that nobody holds in order: not bought by anybody, and assigned to nobody.
+func (l *Ledger) tidy(r *rented, listing lb.Lease, now time.Time) {
+	a := l.address(listing)
+	a.rent(r.account, r.ID)
+	a.unwantedSince = now
+	a.quarantined = true
+	l.allocator.Quarantine(a.addr)
+	l.evaluate(a, now)
+}
+
+// orphan takes notice of a bought Floating IP that belongs to no Service. It is one when it is seen so twice, a slow
+// loop apart.
+func (l *Ledger) orphan(acct *account, r *rented, now time.Time) {
+	if r.Owner.Retain {
+		return
+	}
+	since, seen := acct.orphans[r.ID]
+	if !seen {
+		acct.orphans[r.ID] = acct.readAt
+		return
+	}
+	if acct.readAt.Sub(since) < l.resyncInterval {
+		return
+	}
+	if l.rental.Orphans[acct.key] {
+		l.giveBack(r, lb.Request{Ref: r.Owner.Service}, now)
+		return
+	}
+	l.effects.Notices = append(l.effects.Notices, Notice{Service: r.Owner.Service, Warning: true, Reason: lb.ReasonOrphan,
+		Message: strings.TrimSpace("Floating IP " + r.Name + " (" + r.Prefix.String() + ") was bought for this Service, which does not exist any more; delete it at the cloud, or set hetzner.orphans: release")})
+}
+
+// forgetKnown forgets Services that have been gone for long.
+func (l *Ledger) forgetKnown(now time.Time) {
+	for uid, k := range l.known {
+		if !k.Wants && now.Sub(k.since) > rememberFor {
+			delete(l.known, uid)
+		}
+	}
+}
