@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -499,4 +500,34 @@ func TestMoveToAnotherPool(t *testing.T) {
 	addr, _ = w.served(uid)
 	assert.Equal(t, f.Addr(), addr)
 	assert.Len(t, w.cloud.ips, 1)
+}
+
+// TestUnreadAccountPublishesNothing: a new controller that cannot see yet whether an address is routed tells nobody of
+// it, and leaves what everybody knows.
+func TestUnreadAccountPublishesNothing(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	known := w.create("known")
+	w.settle()
+	addr, _ := w.served(known)
+	w.cloud.fail = func(j Job) *Fault {
+		if j.Op == OpAssign {
+			return &Fault{Kind: FaultTemporary, Message: "locked"}
+		}
+		return nil
+	}
+	fresh := w.create("fresh")
+	w.settle()
+	require.Len(t, w.cloud.of(fresh), 1)
+	require.Empty(t, w.services[fresh].published)
+
+	w.epoch++
+	w.ledger = New(w.cfg, w.rental, w.epoch)
+	w.ledger.Adopt(w.snapshot(), w.now)
+	for uid := range w.services {
+		w.sync(uid)
+	}
+	assert.False(t, w.ledger.View(fresh).Ready, "it is bound, and may not be routed")
+	assert.Empty(t, w.services[fresh].published)
+	assert.Equal(t, []netip.Addr{addr}, w.services[known].published)
+	assert.True(t, w.ledger.View(known).Ready)
 }

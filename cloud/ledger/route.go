@@ -89,7 +89,8 @@ func (l *Ledger) closed(a *address) *lb.Refusal {
 	return acct.closed
 }
 
-// freeze is how an address stands of which nothing may be decided: as it was found.
+// freeze is how an address stands of which nothing may be decided: as it was found. Whether it is routed cannot be
+// seen, so one that nobody was told of does not answer yet.
 func (l *Ledger) freeze(a *address, why *lb.Refusal) place.Outcome {
 	o := place.Outcome{Waiting: why}
 	for name, e := range a.entries {
@@ -97,6 +98,9 @@ func (l *Ledger) freeze(a *address, why *lb.Refusal) place.Outcome {
 			o.Holder = name
 			o.Bound = l.nodes[name].acknowledged(a.addr, e)
 		}
+	}
+	if len(a.refs) > 0 {
+		o.Bound = o.Bound && l.published(a)
 	}
 	if o.Bound && len(a.refs) > 0 {
 		o.Misplaced = why
