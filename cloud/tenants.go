@@ -175,6 +175,7 @@ func (t *tenants) judge(ctx context.Context, a, candidate *hetzner.Account) {
 	default:
 		if candidate.Accept() {
 			t.room.tellPod(corev1.EventTypeNormal, eventTokenAccepted, "the new token of account "+a.Key()+" is in use")
+			t.room.ledger().TokenChanged(a.Key(), now())
 			t.room.ledger().Inventory(a.Key(), inventory, now())
 			t.room.drain()
 		}

@@ -272,6 +272,32 @@ func (l *Ledger) AccountFailed(key string, why *lb.Refusal, now time.Time) {
 	}
 }
 
+// TokenChanged says that another token of an account is in use: what was refused because of the last one is tried again
+// at once.
+func (l *Ledger) TokenChanged(key string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	refused := func(r retry) bool { return r.trouble != nil && r.trouble.Reason == lb.ReasonUnauthorized }
+	for _, o := range l.ordersOf(key) {
+		if !refused(o.retry) {
+			continue
+		}
+		o.retry = retry{}
+		if o.wanted {
+			l.planOrder(o)
+		}
+		l.wake(o.ref)
+	}
+	again := map[netip.Addr]bool{}
+	for addr, a := range l.addresses {
+		if a.route != nil && a.route.account == key && refused(a.route.retry) {
+			a.route.retry = retry{}
+			again[addr] = true
+		}
+	}
+	l.evaluateAll(again, now)
+}
+
 // Inventory takes in a complete read of an account.
 func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	l.mu.Lock()

@@ -531,3 +531,29 @@ func TestUnreadAccountPublishesNothing(t *testing.T) {
 	assert.Equal(t, []netip.Addr{addr}, w.services[known].published)
 	assert.True(t, w.ledger.View(known).Ready)
 }
+
+// TestNewTokenIsTriedAtOnce: what a token was not good for is not put off when another one is in use.
+func TestNewTokenIsTriedAtOnce(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.cloud.fail = func(Job) *Fault { return &Fault{Kind: FaultUnauthorized, Message: "token_readonly"} }
+	uid := w.create("web")
+	w.settle()
+	require.Equal(t, []string{"buy"}, w.cloud.calls)
+	require.Equal(t, lb.ReasonUnauthorized, w.ledger.View(uid).Waiting.Reason)
+	w.cloud.fail = nil
+	w.settle()
+	require.Equal(t, []string{"buy"}, w.cloud.calls, "only a person ends it")
+	w.ledger.TokenChanged(projectKey, w.now)
+	w.settle()
+	w.served(uid)
+
+	w.cloud.fail = func(Job) *Fault { return &Fault{Kind: FaultUnauthorized, Message: "token_readonly"} }
+	w.services[uid].wants = false
+	w.settle()
+	require.Contains(t, w.services, uid)
+	w.cloud.fail = nil
+	w.ledger.TokenChanged(projectKey, w.now)
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+	assert.Empty(t, w.cloud.ips)
+}
