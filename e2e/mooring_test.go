@@ -36,8 +36,16 @@ type moored struct {
 func install(t *testing.T, cloudConfig string) *moored {
 	t.Helper()
 	m := &moored{Cluster: start(t, cluster.Options{Manifests: "manifests/base"})}
+	m.deploy(t, cloudConfig)
+	return m
+}
+
+// deploy starts a controller, with flags beside those of the manifests, and the agents, and waits until the Nodes are
+// initialized.
+func (m *moored) deploy(t *testing.T, cloudConfig string, flags ...string) {
+	t.Helper()
 	require.NoError(t, m.Configure(cloudConfig))
-	controller, err := m.AddController(t.Context())
+	controller, err := m.AddController(t.Context(), flags...)
 	require.NoError(t, err)
 	require.NoError(t, controller.Start())
 	for _, node := range m.Nodes {
@@ -62,7 +70,6 @@ func install(t *testing.T, cloudConfig string) *moored {
 		require.NoError(t, m.AwaitAgent(t.Context(), node))
 		require.NoError(t, m.AwaitProxy(t.Context(), node))
 	}
-	return m
 }
 
 // create creates the Service, served by a backend on every node unless others are given.

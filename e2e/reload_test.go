@@ -1,9 +1,9 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"os"
@@ -175,33 +175,42 @@ func (m *moored) reloads(t *testing.T, result string) int {
 }
 
 func (m *moored) countReloads(ctx context.Context, result string) (int, error) {
+	metrics, err := m.metrics(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(metrics) {
+		if value, ok := strings.CutPrefix(line, fmt.Sprintf(`mooring_config_reloads_total{result=%q} `, result)); ok {
+			return strconv.Atoi(strings.TrimSpace(value))
+		}
+	}
+	return 0, nil // a counter that never counted is not shown
+}
+
+// metrics of the i-th controller, as Prometheus reads them.
+func (m *moored) metrics(ctx context.Context, i int) (string, error) {
 	config := rest.AnonymousClientConfig(m.Config)
 	config.BearerToken = m.Config.BearerToken
 	config.TLSClientConfig = rest.TLSClientConfig{Insecure: true} // it serves with a certificate of its own making
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d/metrics", m.ControllerPort(0)), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d/metrics", m.ControllerPort(i)), nil)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("the controller answers %s", response.Status)
+		return "", fmt.Errorf("the controller answers %s", response.Status)
 	}
-	lines := bufio.NewScanner(response.Body)
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), fmt.Sprintf(`mooring_config_reloads_total{result=%q} `, result)); ok {
-			return strconv.Atoi(value)
-		}
-	}
-	return 0, lines.Err() // a counter that never counted is not shown
+	text, err := io.ReadAll(response.Body)
+	return string(text), err
 }
 
 // told waits until the controller says in its log, and in an event on its Pod, what became of the cloud-config.

@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mooring-lb/mooring/cloud/hetzner/hetznertest"
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/e2e/cluster"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The tokens, of which nobody may hear; neither of as much of one as partOfASecret.
+const (
+	secretOurs    = "oursoursoursoursoursoursoursoursoursoursoursoursoursoursoursours"
+	secretReader  = "readreadreadreadreadreadreadreadreadreadreadreadreadreadreadread"
+	secretNext    = "nextnextnextnextnextnextnextnextnextnextnextnextnextnextnextnext"
+	secretTheirs  = "thrsthrsthrsthrsthrsthrsthrsthrsthrsthrsthrsthrsthrsthrsthrsthrs"
+	partOfASecret = 12
+)
+
+// Events about token files, on the controller's Pod.
+const (
+	eventTokenRefused  = "TokenRefused"
+	eventTokenAccepted = "TokenAccepted"
+)
+
+// tokens tells what the token files do, and what Hetzner's refusals come to.
+func tokens(t *testing.T, h *rented) {
+	t.Run("a pool whose token is of another project: nothing is done there, its Services say so, the others go on", func(t *testing.T) {
+		namespace := h.Namespace(t, "strange")
+		service := h.create(t, from(cluster.LoadBalancer(namespace, "web"), "strange"))
+		h.refused(t, service, lb.ReasonAccountMismatch, "token")
+		metal := h.create(t, from(cluster.LoadBalancer(namespace, "metal"), "office"))
+		h.serves(t, h.published(t, metal))
+		rented := h.create(t, cluster.LoadBalancer(namespace, "rented"))
+		h.serves(t, h.published(t, rented))
+		h.untouched(t, theirProject)
+	})
+
+	t.Run("the project may have no more: the Service says what to do, and Hetzner is not asked again and again", func(t *testing.T) {
+		h.cloud.SetLimit(ourProject, len(h.cloud.FloatingIPs(ourProject)))
+		since := h.lastCall()
+		service := h.create(t, cluster.LoadBalancer(h.Namespace(t, "limit"), "web"))
+		h.refused(t, service, lb.ReasonLimitReached, "limit")
+		h.Throughout(t, settle, "it is asked for once", func(context.Context) error {
+			if n := h.calls(operationToBuy, since); n != 1 {
+				return fmt.Errorf("%d purchases were tried", n)
+			}
+			return nil
+		})
+		h.cloud.SetLimit(ourProject, 0)
+		h.remove(t, service)
+		assert.Empty(t, h.boughtFor(service))
+	})
+
+	t.Run("the file holds the token of another project: it is refused, and the last good one stays in use", func(t *testing.T) {
+		h.token(t, "default", secretTheirs)
+		h.event(t, cluster.Namespace, eventTokenRefused, "another project")
+		service := h.create(t, cluster.LoadBalancer(h.Namespace(t, "refused"), "web"))
+		h.serves(t, h.published(t, service))
+		h.untouched(t, theirProject)
+		h.remove(t, service)
+		assert.Empty(t, h.boughtFor(service))
+	})
+
+	t.Run("the file holds a token that may only read, and then one that may write", func(t *testing.T) {
+		h.cloud.AddToken(ourProject, secretReader, true)
+		h.token(t, "default", secretReader)
+		h.event(t, cluster.Namespace, eventTokenAccepted, "")
+		since := h.lastCall()
+		service := h.create(t, cluster.LoadBalancer(h.Namespace(t, "reader"), "web"))
+		h.refused(t, service, lb.ReasonUnauthorized, "token")
+		h.Throughout(t, settle, "it is asked for once", func(context.Context) error {
+			if n := h.calls(operationToBuy, since); n != 1 {
+				return fmt.Errorf("%d purchases were tried", n)
+			}
+			return nil
+		})
+
+		h.cloud.AddProject(ourProject, secretNext)
+		h.cloud.RevokeToken(secretOurs)
+		h.token(t, "default", secretNext)
+		h.serves(t, h.published(t, service))
+		h.remove(t, service)
+		assert.Empty(t, h.boughtFor(service))
+	})
+}
+
+// untouched sees that nothing was tried in a project but to read.
+func (h *rented) untouched(t *testing.T, project string) {
+	t.Helper()
+	for _, r := range h.cloud.Log() {
+		assert.False(t, r.Project == project && r.Class == hetznertest.Write, "%+v", r)
+	}
+}
+
+// listens watches everything that Mooring tells anybody. The returned function ends that, and the test when a token, or
+// a part of one, was told: in a log, an event, a condition, an object or a metric.
+func (h *rented) listens(t *testing.T) (end func(*testing.T)) {
+	t.Helper()
+	var mu sync.Mutex
+	var watching sync.WaitGroup
+	var heard []string
+	hear := func(what, text string) {
+		for _, secret := range []string{secretOurs, secretReader, secretNext, secretTheirs} {
+			if strings.Contains(text, secret[:partOfASecret]) {
+				mu.Lock()
+				heard = append(heard, what+" tells a token")
+				mu.Unlock()
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	services, err := h.Kube.CoreV1().Services("").Watch(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	events, err := h.Kube.CoreV1().Events("").Watch(ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	count := 0
+	watching.Go(func() {
+		for event := range services.ResultChan() {
+			text, _ := json.Marshal(event.Object)
+			hear("a Service", string(text))
+		}
+	})
+	watching.Go(func() {
+		for event := range events.ResultChan() {
+			if e, ok := event.Object.(*corev1.Event); ok {
+				count++
+				hear("an event", e.Reason+e.Message)
+			}
+		}
+	})
+	return func(t *testing.T) {
+		t.Helper()
+		services.Stop()
+		events.Stop()
+		cancel()
+		watching.Wait()
+		assert.Greater(t, count, 20, "events were heard")
+		metrics, err := h.metrics(t.Context(), 0)
+		require.NoError(t, err)
+		assert.Contains(t, metrics, "mooring_cloud_calls_total")
+		hear("a metric", metrics)
+		logs, err := filepath.Glob(filepath.Join(h.Logs, "*.log"))
+		require.NoError(t, err)
+		for _, log := range logs {
+			text, err := os.ReadFile(log)
+			require.NoError(t, err)
+			hear(log, string(text))
+		}
+		for _, resource := range []string{"nodes", "nodeaddresses", "leases", "configmaps"} {
+			text, err := h.Kubectl(t.Context(), "get", resource, "-A", "-o", "json")
+			require.NoError(t, err)
+			hear(resource, text)
+		}
+		assert.Empty(t, heard)
+	}
+}
