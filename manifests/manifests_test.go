@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/mooring-lb/mooring/cloud/config"
 )
 
 // render builds a kustomization as kubectl does and decodes every object into its type, refusing unknown fields.
@@ -53,27 +55,56 @@ func all[T runtime.Object](objects []runtime.Object) []T {
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 16, "example": 17} {
+	for directory, count := range map[string]int{"base": 16, "example": 17, "example-hetzner": 18} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
 	}
 }
 
-// The images and the cloud-config are what a user edits: after that, nothing of the base is left to fill in.
-func TestExampleIsComplete(t *testing.T) {
-	objects := render(t, "example")
-	deployment, daemonSet := all[*appsv1.Deployment](objects)[0], all[*appsv1.DaemonSet](objects)[0]
-	assert.Equal(t, "registry.example.com/mooring/mooring-cloud-controller-manager:v0.0.0",
-		deployment.Spec.Template.Spec.Containers[0].Image)
-	assert.Equal(t, "registry.example.com/mooring/mooring-agent:v0.0.0", daemonSet.Spec.Template.Spec.Containers[0].Image)
+// After what a user edits, nothing of the base is left to fill in: images, a cloud-config that this version serves, and
+// the files that it names.
+func TestExamplesAreComplete(t *testing.T) {
+	for _, directory := range []string{"example", "example-hetzner"} {
+		t.Run(directory, func(t *testing.T) {
+			objects := render(t, directory)
+			deployment, daemonSet := all[*appsv1.Deployment](objects)[0], all[*appsv1.DaemonSet](objects)[0]
+			controller := deployment.Spec.Template.Spec
+			assert.Equal(t, "registry.example.com/mooring/mooring-cloud-controller-manager:v0.0.0", controller.Containers[0].Image)
+			assert.Equal(t, "registry.example.com/mooring/mooring-agent:v0.0.0", daemonSet.Spec.Template.Spec.Containers[0].Image)
 
-	configMap := all[*corev1.ConfigMap](objects)[0]
-	assert.Equal(t, configMap.Name, deployment.Spec.Template.Spec.Volumes[0].ConfigMap.Name)
-	flag, _ := strings.CutPrefix(deployment.Spec.Template.Spec.Containers[0].Args[0], "--cloud-config=")
-	directory, file := deployment.Spec.Template.Spec.Containers[0].VolumeMounts[0].MountPath, "cloud-config.yaml"
-	assert.Equal(t, directory+"/"+file, flag)
-	assert.Contains(t, configMap.Data, file)
+			configMap := all[*corev1.ConfigMap](objects)[0]
+			assert.Equal(t, configMap.Name, controller.Volumes[0].ConfigMap.Name)
+			const file = "cloud-config.yaml"
+			assert.Equal(t, controller.Containers[0].VolumeMounts[0].MountPath+"/"+file, flag(controller, "cloud-config"))
+			require.Contains(t, configMap.Data, file)
+			cfg, err := config.Parse([]byte(configMap.Data[file]))
+			require.NoError(t, err)
+			require.NoError(t, config.Unbuilt(cfg))
+
+			if config.Buys(cfg) {
+				assert.NotContains(t, []string{"", "kubernetes"}, flag(controller, "cluster-name"), "the controller does not start with it")
+			}
+			if cfg.Hetzner != nil {
+				secret := all[*corev1.Secret](objects)[0]
+				assert.Equal(t, deployment.Namespace, secret.Namespace)
+				assert.Equal(t, secret.Name, controller.Volumes[1].Secret.SecretName)
+				name, mounted := strings.CutPrefix(cfg.Hetzner.TokenFile, controller.Containers[0].VolumeMounts[1].MountPath+"/")
+				assert.True(t, mounted, cfg.Hetzner.TokenFile)
+				assert.Contains(t, secret.Data, name)
+			}
+		})
+	}
+}
+
+// flag is the value of a flag of the pod's one container; empty when it is not given.
+func flag(pod corev1.PodSpec, name string) string {
+	for _, arg := range pod.Containers[0].Args {
+		if value, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
