@@ -1,6 +1,8 @@
 package cloud
 
 import (
+	"math"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/component-base/metrics"
 
@@ -93,7 +95,7 @@ type stats struct {
 }
 
 var (
-	descAddresses = metrics.NewDesc("mooring_pool_addresses", "Addresses of a pool by IP family and state: size, used, quarantined.",
+	descAddresses = metrics.NewDesc("mooring_pool_addresses", "Addresses of a pool by IP family and state: size (absent without a limit), used, ordered, quarantined.",
 		[]string{"pool", "family", "state"}, nil, metrics.ALPHA, "")
 	descUnserved = metrics.NewDesc("mooring_services_refused", "Services that something is refused to.", nil, nil, metrics.ALPHA, "")
 	descUnbound  = metrics.NewDesc("mooring_addresses_unbound", "Addresses that a Service holds and no node has bound.", nil, nil, metrics.ALPHA, "")
@@ -124,7 +126,10 @@ func (s *stats) CollectWithStability(ch chan<- metrics.Metric) {
 	}
 	st := l.Stats()
 	for _, u := range st.Pools {
-		gauge(descAddresses, float64(u.Size), u.Pool, string(u.Family), "size")
+		if u.Size != math.MaxUint64 {
+			gauge(descAddresses, float64(u.Size), u.Pool, string(u.Family), "size")
+		}
+		gauge(descAddresses, float64(u.Ordered), u.Pool, string(u.Family), "ordered")
 		gauge(descAddresses, float64(u.Used), u.Pool, string(u.Family), "used")
 		gauge(descAddresses, float64(u.Quarantined), u.Pool, string(u.Family), "quarantined")
 	}

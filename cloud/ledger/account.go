@@ -248,16 +248,20 @@ func (l *Ledger) NeedsServers(key string) bool {
 	return false
 }
 
-// ServerOf returns the server that a Node runs on. It is not known while an account has not been read: read says
-// whether all were.
+// ServerOf returns the server that a Node runs on. It is not known while an account has not been read since the Node
+// came: read says whether all were.
 func (l *Ledger) ServerOf(name string) (server lb.Server, found, read bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	n := l.nodes[name]
+	if n == nil {
+		return server, false, len(l.accounts) == 0
+	}
 	read = true
 	for _, a := range l.accounts {
-		read = read && !a.serversAt.IsZero()
+		read = read && a.serversAt.After(n.since)
 	}
-	if n := l.nodes[name]; n != nil && len(n.Accounts) > 0 && !n.ServerGone {
+	if len(n.Accounts) > 0 && !n.ServerGone {
 		server, found = l.accounts[n.Accounts[0]].servers[n.Server]
 	}
 	return server, found, read
@@ -313,7 +317,7 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	a.readAt = inv.Began
 	gone := l.takeFloatingIPs(a, inv)
 	switch {
-	case slices.ContainsFunc(l.candidateNodes(), func(n *node) bool { return slices.Contains(n.Accounts, key) && !n.ServerGone }):
+	case slices.ContainsFunc(l.candidateNodes(), func(n *node) bool { _, ok := a.servers[n.Server]; return ok && !n.ServerGone }):
 		l.gate(a, nil, now)
 	default:
 		l.gate(a, lb.Refuse(lb.ReasonAccountMismatch,

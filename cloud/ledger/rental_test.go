@@ -557,3 +557,83 @@ func TestNewTokenIsTriedAtOnce(t *testing.T) {
 	assert.NotContains(t, w.services, uid)
 	assert.Empty(t, w.cloud.ips)
 }
+
+// TestDeletedByHand: a bought address that is deleted at the cloud is asked for once, and is then known to be lost.
+func TestDeletedByHand(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	clear(w.cloud.ips)
+	w.cloud.calls = nil
+	w.goOn()
+	assert.Equal(t, []string{"look"}, w.cloud.calls)
+	require.NotNil(t, w.ledger.View(uid).Waiting)
+	assert.Equal(t, lb.ReasonAddressLost, w.ledger.View(uid).Waiting.Reason)
+}
+
+// TestNodeThatJoinsIsLookedFor: before the account was read once more, nobody knows whether it is a server.
+func TestNodeThatJoinsIsLookedFor(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.pass(time.Minute)
+	addr := netip.MustParseAddr("203.0.113.77")
+	w.cloud.servers = append(w.cloud.servers, lb.Server{ID: 177, Name: "n7", Networks: []netip.Prefix{netip.PrefixFrom(addr, 32)}})
+	w.nodes["n7"] = lb.Node{Name: "n7", UID: "uid-n7", Ready: lb.Ready, Addresses: []netip.Addr{addr}}
+	w.ledger.SetNode(w.nodes["n7"], w.now)
+	_, found, read := w.ledger.ServerOf("n7")
+	assert.False(t, found)
+	assert.False(t, read)
+	assert.True(t, w.ledger.Drain().Reads[projectKey], "the account is asked")
+	w.pass(time.Second)
+	w.cloud.read(w)
+	server, found, _ := w.ledger.ServerOf("n7")
+	assert.True(t, found)
+	assert.EqualValues(t, 177, server.ID)
+}
+
+// TestAccountCountsOnlyWhileProven: a list without any of our servers is not believed, and nothing is done there.
+func TestAccountCountsOnlyWhileProven(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	servers := w.cloud.servers
+	w.cloud.servers = []lb.Server{{ID: 1, Name: "somebody"}}
+	w.pass(5 * time.Second)
+	w.settle()
+	w.cloud.calls = nil
+	w.services[uid].wants = false
+	w.settle()
+	assert.Empty(t, w.cloud.calls)
+	assert.Contains(t, w.services, uid)
+	w.cloud.servers = servers
+	w.goOn()
+	assert.NotContains(t, w.services, uid)
+}
+
+// TestTakeover: what another cluster bought and assigned belongs to the pool when that takes over.
+func TestTakeover(t *testing.T) {
+	w := newRentalWorld(t, `
+apiVersion: mooring.dev/v1alpha1
+kind: CloudConfig
+hetzner: {tokenFile: /token}
+pools:
+- name: listed
+  addresses: [198.51.100.1]
+  autoAssign: true
+  hetzner: {takeover: true}
+  interface: pl0
+`, "n1")
+	f := w.cloud.add("198.51.100.1/32", 999)
+	f.Owner = lb.Owner{ClusterUID: "another", Service: lb.Ref{Namespace: "default", Name: "old", UID: "old"}, Pool: "bought"}
+	w.goOn()
+	uid := w.create("web")
+	w.goOn()
+	w.served(uid)
+	assert.EqualValues(t, 100, f.Server)
+	assert.Zero(t, f.Owner)
+	w.services[uid].wants = false
+	w.goOn()
+	assert.Zero(t, f.Server)
+	assert.Len(t, w.cloud.ips, 1)
+}

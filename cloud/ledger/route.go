@@ -71,6 +71,12 @@ func (l *Ledger) ours(r *rented) bool {
 	return r.Owner.ClusterUID != "" && r.Owner.ClusterUID == l.rental.ClusterUID
 }
 
+// takesOver reports whether an address is listed by a pool that takes from others.
+func (l *Ledger) takesOver(a *address) bool {
+	p := l.pools[a.pool]
+	return l.isListed(a) && p != nil && p.Hetzner != nil && p.Hetzner.Takeover
+}
+
 // bought reports whether a Floating IP is one that this cluster bought and that no pool lists.
 func (l *Ledger) bought(a *address, r *rented) bool {
 	return l.ours(r) && !l.isListed(a)
@@ -215,7 +221,7 @@ func (l *Ledger) callWanted(a *address, r *rented) (*Job, *lb.Refusal) {
 		job.Server = holder.Server
 		return job, trouble
 	}
-	if owner := l.ownerOf(a, r); r.Owner != owner && l.ours(r) {
+	if owner := l.ownerOf(a, r); r.Owner != owner && (l.ours(r) || l.takesOver(a)) {
 		job := l.call(a, r, OpLabel)
 		job.Owner = owner
 		return job, trouble
@@ -276,7 +282,7 @@ func (l *Ledger) ownerOf(a *address, r *rented) lb.Owner {
 func (l *Ledger) callUnwanted(a *address, r *rented) *Job {
 	if l.isListed(a) || !l.ours(r) {
 		switch {
-		case l.ours(r):
+		case l.ours(r), l.takesOver(a) && r.Owner != lb.Owner{}:
 			return l.call(a, r, OpLabel) // with no owner: it belongs to the pool from now on
 		case r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "":
 			return l.call(a, r, OpUnassign)
@@ -400,7 +406,7 @@ func (l *Ledger) routeFailed(a *address, job Job, f *Fault, now time.Time) {
 			a.route.look = true
 			l.effects.read(a.route.account)
 		default:
-			a.route.gone = true
+			a.route.gone, a.route.look = true, false
 			if r := l.rented[prefixOf(a.addr)]; r != nil && r.ID == job.ID {
 				delete(l.rented, r.Prefix)
 			}
