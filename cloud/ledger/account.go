@@ -458,10 +458,10 @@ func (l *Ledger) gate(a *account, closed *lb.Refusal, now time.Time) {
 }
 
 // settled reports whether an account was read after everything that an earlier controller did before this one came
-// must show.
+// must show. What a foreign project shows says nothing.
 func (l *Ledger) settled(key string) bool {
 	a := l.accounts[key]
-	return a == nil || !a.readAt.IsZero() && !a.readAt.Before(l.adoptedAt.Add(listLag))
+	return a == nil || a.closed == nil && !a.readAt.IsZero() && !a.readAt.Before(l.adoptedAt.Add(listLag))
 }
 
 // Settled reports whether every account is.

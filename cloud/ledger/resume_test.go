@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
 // These are the moments at which a controller came that found half of the work done.
@@ -28,4 +30,24 @@ func TestBoundIsNotRouted(t *testing.T) {
 	w.cloud.fail = nil
 	w.goOn()
 	w.served(uid)
+}
+
+// TestForeignProjectSaysNothing: what was bought for a Service that is being deleted, and of which no node knows any
+// more, is not taken for gone because a foreign project does not have it.
+func TestForeignProjectSaysNothing(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	w.services[uid].wants = false
+	clear(w.objects)
+	ips, servers := w.cloud.ips, w.cloud.servers
+	w.cloud.ips, w.cloud.servers = map[int64]*lb.FloatingIP{}, []lb.Server{{ID: 1, Name: "somebody"}}
+	w.restart()
+	w.goOn()
+	require.Contains(t, w.services, uid)
+	w.cloud.ips, w.cloud.servers = ips, servers
+	w.goOn()
+	assert.NotContains(t, w.services, uid)
+	assert.Empty(t, w.cloud.ips)
 }
