@@ -61,8 +61,11 @@ func (l *Ledger) claimForService(r *rented, now time.Time) bool {
 		return l.adoptRented(s, r, s.request, now)
 	}
 	k, ok := l.known[uid]
-	if !ok || r.Owner.Retain && !k.Wants {
-		return ok && r.Owner.Retain
+	if !ok {
+		return false
+	}
+	if r.Owner.Retain && !k.Wants && (!k.Pending || !l.ourServer(r.Server)) {
+		return true
 	}
 	if k.Wants {
 		s := l.newService(k.Request)

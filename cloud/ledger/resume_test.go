@@ -51,3 +51,18 @@ func TestForeignProjectSaysNothing(t *testing.T) {
 	assert.NotContains(t, w.services, uid)
 	assert.Empty(t, w.cloud.ips)
 }
+
+// TestRetainedIsTakenOffItsNode: also when no node knows of it any more.
+func TestRetainedIsTakenOffItsNode(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web", func(r *lb.Request) { r.Retain = true })
+	w.settle()
+	w.served(uid)
+	w.services[uid].wants = false
+	clear(w.objects)
+	w.restart()
+	w.goOn()
+	assert.NotContains(t, w.services, uid)
+	require.Len(t, w.cloud.of(uid), 1)
+	assert.Zero(t, w.cloud.of(uid)[0].Server)
+}
