@@ -66,3 +66,25 @@ func TestRetainedIsTakenOffItsNode(t *testing.T) {
 	require.Len(t, w.cloud.of(uid), 1)
 	assert.Zero(t, w.cloud.of(uid)[0].Server)
 }
+
+// TestHalfIsNotPublished: a Service that requires both families is not published with the one that was bought for it when
+// the pool is gone from which the other would come.
+func TestHalfIsNotPublished(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	cfg, accounts := w.cfg, w.rental.Accounts
+	w.cfg = parse(t, `{apiVersion: mooring.dev/v1alpha1, kind: CloudConfig, hetzner: {tokenFile: /token}, pools: [{name: office, addresses: [192.0.2.10], autoAssign: false, interface: pl0}]}`)
+	w.rental.Accounts = map[string]string{}
+	uid := w.create("web", func(r *lb.Request) {
+		r.Families, r.FamilyPolicy = []lb.Family{lb.IPv4, lb.IPv6}, lb.RequireDualStack
+	})
+	f := w.cloud.add("198.51.100.101/32", 0)
+	f.Owner = lb.Owner{ClusterUID: "cluster", Cluster: "test", Service: w.services[uid].Ref, Pool: "bought"}
+	w.restart()
+	w.goOn()
+	assert.Empty(t, w.services[uid].published)
+	w.cfg, w.rental.Accounts = cfg, accounts
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+	w.goOn()
+	addr, _ := w.served(uid)
+	assert.Equal(t, f.Addr(), addr)
+}

@@ -57,6 +57,9 @@ func (l *Ledger) View(uid string) View {
 			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
 		}
 	}
+	if s.request.FamilyPolicy == lb.RequireDualStack && len(s.want) < len(s.request.Families) && len(s.published) == 0 {
+		v.Ready = false // half of what is required is not published
+	}
 	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
 		why := l.ordering(uid, family)
 		if why == nil || !s.wants {
