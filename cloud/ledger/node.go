@@ -171,6 +171,11 @@ func (l *Ledger) removeNode(n *node, now time.Time) {
 func (l *Ledger) seekServer(n *node, now time.Time) {
 	if l.findServer(n, false) {
 		l.dirty(n)
+		for _, key := range n.Accounts {
+			if l.accounts[key].closed != nil {
+				l.effects.read(key) // this Node may be the first that proves it
+			}
+		}
 	}
 	if n.Server != 0 || n.Name == "" || !n.since.Equal(now) {
 		return

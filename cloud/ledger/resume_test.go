@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -87,4 +88,19 @@ func TestHalfIsNotPublished(t *testing.T) {
 	w.goOn()
 	addr, _ := w.served(uid)
 	assert.Equal(t, f.Addr(), addr)
+}
+
+// TestFirstNodeOpensItsAccount: an account in which nobody was known is read again when one of its servers turns out to
+// be a Node, and not only with the slow loop.
+func TestFirstNodeOpensItsAccount(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	n := w.nodes["n1"]
+	delete(w.nodes, "n1")
+	w.restart()
+	w.goOn()
+	w.pass(time.Minute)
+	w.ledger.Drain()
+	w.nodes["n1"] = n
+	w.ledger.SetNode(n, w.now)
+	assert.True(t, w.ledger.Drain().Reads[projectKey])
 }
