@@ -16,6 +16,8 @@ const (
 	// listLag is how long a list at the cloud may lag behind a change: what a read that began earlier shows of
 	// something that we changed is not believed. (Hetzner's lists were seen to lag by a second.)
 	listLag = 3 * time.Second
+	// lateFor is how long after this controller came a call of the one before it may have its effect.
+	lateFor = 2 * time.Minute
 	// rememberFor is how long a Service that is gone is known, so that what turns up late for it is given back.
 	rememberFor = time.Hour
 )

@@ -64,8 +64,12 @@ func (l *Ledger) claimForService(r *rented, now time.Time) bool {
 	if !ok {
 		return false
 	}
-	if r.Owner.Retain && !k.Wants && (!k.Pending || !l.ourServer(r.Server)) {
-		return true
+	if r.Owner.Retain && !k.Wants {
+		// Later it is its user's who has assigned it to one of our nodes.
+		left := l.ourServer(r.Server) && (k.Pending || now.Sub(l.adoptedAt) < lateFor)
+		if !left {
+			return true
+		}
 	}
 	if k.Wants {
 		s := l.newService(k.Request)

@@ -68,6 +68,28 @@ func TestRetainedIsTakenOffItsNode(t *testing.T) {
 	assert.Zero(t, w.cloud.of(uid)[0].Server)
 }
 
+// TestLateAssignOfWhatIsRetained: the call of an earlier controller has its effect when its Service is gone.
+func TestLateAssignOfWhatIsRetained(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web", func(r *lb.Request) { r.Retain = true })
+	w.settle()
+	w.restart()
+	w.services[uid].wants = false
+	w.pass(5 * time.Second)
+	w.settle()
+	require.NotContains(t, w.services, uid)
+	f := w.cloud.of(uid)[0]
+	require.Zero(t, f.Server)
+	f.Server = 100
+	w.pass(5 * time.Second)
+	w.settle()
+	assert.Zero(t, f.Server)
+	w.pass(10 * time.Minute)
+	f.Server = 100
+	w.goOn()
+	assert.EqualValues(t, 100, f.Server, "that was somebody else")
+}
+
 // TestHalfIsNotPublished: a Service that requires both families is not published with the one that was bought for it when
 // the pool is gone from which the other would come.
 func TestHalfIsNotPublished(t *testing.T) {
