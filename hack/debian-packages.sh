@@ -3,8 +3,9 @@
 # install it. This is the only list of them.
 set -eu
 
-# iproute2: ip, to look around. nftables: nft, for kube-proxy. util-linux: nsenter, to look around.
-packages="iproute2 nftables util-linux"
+# iproute2: ip, to look around. libnginx-mod-stream, nginx: the external load balancer of an updater pool. nftables: nft, for
+# kube-proxy. util-linux: nsenter, to look around.
+packages="iproute2 libnginx-mod-stream nftables nginx util-linux"
 
 missing=
 for package in $packages; do
@@ -17,8 +18,9 @@ done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	echo "installing$missing"
 	apt-get update -q
+	# RUNLEVEL=1: a package that brings a daemon, as nginx does, does not start it.
 	# shellcheck disable=SC2086 # a list of names
-	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
 else
 	echo "missing Debian packages:$missing; install them with: sudo apt-get install$missing" >&2
 	exit 1
