@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/fsnotify/fsnotify v1.10.1
+	github.com/go-resty/resty/v2 v2.17.2
 	github.com/google/nftables v0.3.0
 	github.com/hetznercloud/hcloud-go/v2 v2.52.0
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42
