@@ -1,0 +1,498 @@
+package updater_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/updater"
+	"github.com/mooring-lb/mooring/cloud/updater/updatertest"
+)
+
+const prefix = "prod-1a2b3c4d_"
+
+// site is a worker with its updaters, in the time of a synctest bubble.
+type site struct {
+	t         *testing.T
+	w         *updater.Worker
+	config    config.Updater
+	a, b      *updatertest.Server // at http://a and http://b
+	mu        sync.Mutex
+	changed   map[updater.Key]int
+	calls     []updater.Call
+	listening map[string]bool // by address; nil: everything listens
+	looks     int
+	stop      func()
+}
+
+// newSite runs in a bubble. It has one URL unless told otherwise, and does not verify.
+func newSite(t *testing.T, change func(*site)) *site {
+	t.Helper()
+	slow := updatertest.Options{ReloadTime: 300 * time.Millisecond}
+	s := &site{t: t, a: updatertest.New(slow), b: updatertest.New(slow), changed: map[updater.Key]int{}}
+	s.config = config.Updater{URLs: []string{"http://a/lb"}, Host: "192.0.2.1", Timeout: 10 * time.Second}
+	if change != nil {
+		change(s)
+	}
+	w, err := updater.NewWorker(updater.Options{
+		Prefix: prefix, Updater: &s.config, ResyncInterval: 10 * time.Minute,
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "b" {
+				return s.b.Transport().RoundTrip(r)
+			}
+			return s.a.Transport().RoundTrip(r)
+		}),
+		Dial: s.dial,
+		Changed: func(k updater.Key) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.changed[k]++
+		},
+		Observe: func(c updater.Call) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.calls = append(s.calls, c)
+		},
+	})
+	require.NoError(t, err)
+	s.w = w
+	ctx, cancel := context.WithCancel(t.Context())
+	loops, ended := context.WithCancel(t.Context())
+	go s.a.Run(loops)
+	go s.b.Run(loops)
+	done := make(chan struct{})
+	go func() { defer close(done); w.Run(ctx) }()
+	s.stop = func() { cancel(); <-done }
+	t.Cleanup(func() { s.stop(); ended(); s.a.Wait(); s.b.Wait() })
+	return s
+}
+
+func (s *site) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	s.mu.Lock()
+	s.looks++
+	listens, known := s.listening[address]
+	all := s.listening == nil
+	s.mu.Unlock()
+	switch {
+	case all || listens:
+		conn, other := net.Pipe()
+		_ = other.Close()
+		return conn, nil
+	case known:
+		<-ctx.Done() // silence
+		return nil, ctx.Err()
+	}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+}
+
+func (s *site) set(port int, list ...string) {
+	s.t.Helper()
+	require.NoError(s.t, s.w.SetBackend(key(port), updater.Backend{Targets: targets(list...), ProxyTimeout: time.Minute}))
+}
+
+func key(port int) updater.Key { return updater.Key{Port: uint16(port), Protocol: updater.TCP} }
+
+// pass lets time go by, and then everything come to rest.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// whys counts the calls that were observed, by reason.
+func (s *site) whys() map[updater.Why]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[updater.Why]int{}
+	for _, c := range s.calls {
+		all[c.Why]++
+	}
+	return all
+}
+
+// file of a port at an updater; empty: there is none.
+func file(s *updatertest.Server, k updater.Key) string {
+	files, err := s.Files()
+	if err != nil {
+		return err.Error()
+	}
+	return files[updater.Name(prefix, k)]
+}
+
+func TestBackendIsToldOnceAndOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		assert.Equal(t, updater.PhaseUnknown, s.w.State(key(8100)).Phase)
+		s.set(8100, "192.0.2.4:30001", "192.0.2.3:30001")
+		state := s.w.State(key(8100))
+		assert.Equal(t, updater.PhaseTelling, state.Phase)
+		assert.False(t, state.Ready)
+		assert.Equal(t, "http://a/lb has not been told yet", fmt.Sprint(state.Lagging[0]))
+		s.set(8100, "192.0.2.3:30001", "192.0.2.4:30001")
+		pass(time.Second)
+		state = s.w.State(key(8100))
+		assert.Equal(t, updater.PhaseTold, state.Phase)
+		assert.True(t, state.Ready)
+		assert.Equal(t, updater.ListeningNotJudged, state.Listening)
+		assert.Equal(t, 1, s.changed[key(8100)])
+		assert.Contains(t, file(s.a, key(8100)), "server 192.0.2.3:30001;")
+
+		pass(14 * time.Second)
+		assert.Equal(t, map[updater.Why]int{updater.WhyChange: 1, updater.WhyRepeat: 1}, s.whys(), "the reload may have missed it")
+		pass(10 * time.Second)
+		assert.Equal(t, 1, s.whys()[updater.WhyResync], "what the controller before sent may have come late")
+		pass(time.Hour)
+		assert.Equal(t, map[updater.Why]int{updater.WhyChange: 1, updater.WhyRepeat: 1, updater.WhyResync: 7}, s.whys(), "an hour at rest")
+		assert.Equal(t, 1, s.changed[key(8100)], "nothing changed")
+	})
+}
+
+func TestChangesOfOnePortAreSentTogetherAndTheNewestWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.set(8100, "192.0.2.3:30001")
+		pass(5 * time.Second)
+		before, _ := s.a.Count()
+		for i := range 300 { // a change every 10 ms, for 3 s
+			s.set(8100, fmt.Sprintf("192.0.2.3:%d", 31000+i))
+			pass(10 * time.Millisecond)
+		}
+		pass(1500 * time.Millisecond)
+		after, _ := s.a.Count()
+		assert.InDelta(t, 4, after-before, 1, "at most one push a second")
+		assert.Contains(t, file(s.a, key(8100)), "192.0.2.3:31299;")
+	})
+}
+
+func TestOlderRevisionNeverOverwritesANewerOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		require.NoError(t, s.w.SetBackend(key(8100), updater.Backend{Targets: targets("192.0.2.3:2"), Revision: 2}))
+		require.NoError(t, s.w.SetBackend(key(8100), updater.Backend{Targets: targets("192.0.2.3:1"), Revision: 1}))
+		pass(time.Second)
+		assert.Equal(t, uint64(2), s.w.State(key(8100)).Revision)
+		require.NoError(t, s.w.SetBackend(key(8100), updater.Backend{Targets: targets("192.0.2.3:2"), Revision: 7}))
+		assert.Equal(t, uint64(7), s.w.State(key(8100)).Revision, "the same under a newer revision is told already")
+		pass(10 * time.Second)
+		assert.Contains(t, file(s.a, key(8100)), "192.0.2.3:2;")
+		posts, _ := s.a.Count()
+		assert.Equal(t, 2, posts)
+	})
+}
+
+// TestCallThatTakesEffectLateIsOverwritten: the updater takes 15 s for the first set, we wait for 10 s and send the second
+// one, which it writes at once.
+func TestCallThatTakesEffectLateIsOverwritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.a.BreakEach(func(c updatertest.Call) updatertest.Fault {
+			if strings.Contains(c.Body, "192.0.2.3") {
+				return updatertest.Fault{Delay: 15 * time.Second}
+			}
+			return updatertest.Fault{}
+		})
+		s.set(8100, "192.0.2.3:30001")
+		pass(time.Second)
+		s.set(8100, "192.0.2.4:30001")
+		pass(12 * time.Second)
+		assert.Contains(t, file(s.a, key(8100)), "192.0.2.4", "sent after the first one had no answer")
+		pass(3 * time.Second)
+		assert.Contains(t, file(s.a, key(8100)), "192.0.2.3", "the late effect")
+		pass(20 * time.Second)
+		assert.Contains(t, file(s.a, key(8100)), "192.0.2.4")
+	})
+}
+
+// TestRemovalOutlivesALateSet: the same with a removal.
+func TestRemovalOutlivesALateSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		pass(time.Minute) // a controller of long standing
+		s.a.BreakEach(func(c updatertest.Call) updatertest.Fault {
+			if c.Method == http.MethodPost {
+				return updatertest.Fault{Delay: 15 * time.Second}
+			}
+			return updatertest.Fault{}
+		})
+		s.set(8100, "192.0.2.3:30001")
+		pass(time.Second)
+		s.w.RemoveBackend(key(8100))
+		pass(12 * time.Second)
+		assert.Equal(t, updater.PhaseRemoved, s.w.State(key(8100)).Phase)
+		pass(30 * time.Second)
+		assert.Empty(t, file(s.a, key(8100)))
+	})
+}
+
+func TestOneCallAboutAPortAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.a.Break(updatertest.Fault{Delay: 5 * time.Second})
+		s.set(8100, "192.0.2.3:1")
+		pass(time.Second)
+		s.set(8100, "192.0.2.3:2")
+		s.set(8100, "192.0.2.3:3")
+		pass(2 * time.Second)
+		assert.Len(t, s.a.Calls(), 1)
+		pass(10 * time.Second)
+		posts, _ := s.a.Count()
+		assert.Equal(t, 2, posts, "the second one was never sent")
+		assert.Contains(t, file(s.a, key(8100)), "192.0.2.3:3;")
+	})
+}
+
+func TestRemovalNeedsEveryURLAndPublicationOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(s *site) { s.config.URLs = []string{"http://a/lb", "http://b/lb"} })
+		s.b.Break(updatertest.Fault{Answer: updatertest.InternalError})
+		s.set(8100, "192.0.2.3:30001")
+		pass(time.Second)
+		state := s.w.State(key(8100))
+		assert.Equal(t, updater.PhaseToldSome, state.Phase)
+		assert.True(t, state.Ready)
+		require.Len(t, state.Lagging, 1)
+		assert.EqualError(t, state.Lagging[0].Err, "set backend prod-1a2b3c4d_8100_tcp at http://b/lb: HTTP status 500: update stream: no space left on device: see the updater's log")
+
+		s.w.RemoveBackend(key(8100))
+		pass(time.Minute)
+		state = s.w.State(key(8100))
+		assert.Equal(t, updater.PhaseRemoving, state.Phase)
+		assert.Equal(t, "http://b/lb", state.Lagging[0].URL)
+		assert.False(t, state.Ready)
+		s.b.Break(updatertest.Fault{})
+		pass(time.Minute)
+		assert.Equal(t, updater.PhaseRemoved, s.w.State(key(8100)).Phase)
+		assert.Empty(t, file(s.a, key(8100)))
+		assert.Empty(t, file(s.b, key(8100)))
+	})
+}
+
+func TestURLThatIsDownIsAskedRarelyAndToldEverythingWhenItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(s *site) { s.config.URLs = []string{"http://a/lb", "http://b/lb"} })
+		s.b.Break(updatertest.Fault{Hang: true})
+		for i := range 100 {
+			s.set(8100+i, "192.0.2.3:30001")
+		}
+		pass(time.Second)
+		for i := range 100 {
+			assert.Equal(t, updater.PhaseToldSome, s.w.State(key(8100+i)).Phase)
+		}
+		pass(10 * time.Minute)
+		state := s.w.State(key(8150))
+		assert.EqualError(t, state.Lagging[0].Err, "call the updater at http://b/lb: no answer in 10s: is the updater running, and reachable from the controller?")
+		assert.Equal(t, 100, s.w.Health()[1].Pending)
+		assert.Less(t, len(s.b.Calls()), 30, "calls to an updater that hangs, in ten minutes")
+		for i := range 100 {
+			assert.LessOrEqual(t, s.changed[key(8100+i)], 3)
+		}
+		s.b.Break(updatertest.Fault{})
+		pass(45 * time.Second)
+		for i := range 100 {
+			assert.Equal(t, updater.PhaseTold, s.w.State(key(8100+i)).Phase)
+		}
+	})
+}
+
+// TestPortThatTheUpdaterRefusesHoldsUpNoOther: the updater answers 400 to one, hangs with another.
+func TestPortThatTheUpdaterRefusesHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.a.BreakEach(func(c updatertest.Call) updatertest.Fault {
+			switch c.Request.LBPort {
+			case 8101:
+				return updatertest.Fault{NoEffect: true, Answer: updatertest.InternalError}
+			case 8102:
+				return updatertest.Fault{Hang: true}
+			}
+			return updatertest.Fault{}
+		})
+		for i := range 20 {
+			s.set(8100+i, "192.0.2.3:30001")
+		}
+		pass(15 * time.Second)
+		for i := range 20 {
+			want := updater.PhaseTold
+			if i == 1 || i == 2 {
+				want = updater.PhaseTelling
+			}
+			assert.Equal(t, want, s.w.State(key(8100+i)).Phase, i)
+		}
+	})
+}
+
+func TestNewControllerSweepsWhatNobodyUses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		var all []updater.Key
+		for i := range 50 {
+			all = append(all, key(8100+i))
+			require.NoError(t, s.a.Put(updater.Name(prefix, key(8100+i)), "left behind"))
+		}
+		require.NoError(t, s.a.Put("other-9f8e7d6c_8149_tcp", "of another cluster"))
+		s.set(8105, "192.0.2.3:30001")
+		s.w.SweepUnused(all)
+		pass(19 * time.Second)
+		_, deletes := s.a.Count()
+		assert.Zero(t, deletes, "what the controller before sent may still arrive")
+		pass(2 * time.Second)
+		s.set(8140, "192.0.2.3:30001") // before the sweep gets there
+		pass(time.Second)
+		assert.Equal(t, updater.PhaseTold, s.w.State(key(8140)).Phase, "nothing waits for the sweep")
+		pass(time.Minute)
+		files, err := s.a.Files()
+		require.NoError(t, err)
+		assert.Len(t, files, 3)
+		assert.Contains(t, file(s.a, key(8105)), "upstream")
+		assert.Contains(t, file(s.a, key(8140)), "upstream")
+		_, deletes = s.a.Count()
+		assert.Equal(t, 48, deletes)
+	})
+}
+
+func TestTakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		require.NoError(t, s.a.Put("shop_web", "upstream shop_web { server 192.0.2.9:1; } server { listen 8100; proxy_pass shop_web; proxy_timeout 5s; proxy_connect_timeout 2s; }"))
+		b := updater.Backend{Targets: targets("192.0.2.3:30001"), Replaces: "shop_web"}
+		require.NoError(t, s.w.SetBackend(key(8100), b))
+		pass(100 * time.Millisecond)
+		calls := s.a.Calls()
+		require.Len(t, calls, 3)
+		assert.Equal(t, []string{"POST", "DELETE", "POST"}, []string{calls[0].Method, calls[1].Method, calls[2].Method})
+		assert.Equal(t, "shop_web", calls[1].Request.BackendName)
+		pass(time.Minute)
+		_, deletes := s.a.Count()
+		assert.Equal(t, 1, deletes, "taken over once")
+		assert.Contains(t, s.a.Served(), updater.Name(prefix, key(8100)))
+
+		require.Error(t, s.w.SetBackend(key(8101), updater.Backend{Targets: b.Targets, Replaces: prefix + "8100_tcp"}), "a backend of our own")
+		require.Error(t, s.w.SetBackend(key(8101), updater.Backend{Targets: b.Targets, Replaces: "../shop"}))
+		assert.Equal(t, updater.PhaseUnknown, s.w.State(key(8101)).Phase)
+	})
+}
+
+func TestAbandonForgetsAndSaysWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(s *site) { s.config.URLs = []string{"http://a/lb", "http://b/lb"} })
+		s.set(8100, "192.0.2.3:30001")
+		pass(30 * time.Second)
+		s.b.Break(updatertest.Fault{Hang: true})
+		s.w.RemoveBackend(key(8100))
+		pass(5 * time.Second)
+		assert.Equal(t, []string{"backend prod-1a2b3c4d_8100_tcp at http://b/lb"}, s.w.Abandon(key(8100)))
+		assert.Equal(t, updater.PhaseUnknown, s.w.State(key(8100)).Phase)
+		s.b.Break(updatertest.Fault{})
+		pass(time.Hour)
+		assert.NotEmpty(t, file(s.b, key(8100)), "left alone")
+		s.set(8100, "192.0.2.9:30001")
+		pass(time.Second)
+		assert.Contains(t, file(s.b, key(8100)), "192.0.2.9")
+	})
+}
+
+func TestFilesThatWereLostComeBackWithTheResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		for i := range 10 {
+			s.set(8100+i, "192.0.2.3:30001")
+		}
+		pass(time.Minute)
+		require.NoError(t, s.a.LoseFiles())
+		pass(10 * time.Minute)
+		assert.Len(t, s.a.Served(), 10)
+	})
+}
+
+func TestChangedConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.set(8100, "192.0.2.3:30001")
+		s.set(8101, "192.0.2.3:30001")
+		pass(time.Second)
+		s.a.Break(updatertest.Fault{Answer: updatertest.Cut})
+		s.w.RemoveBackend(key(8101))
+		pass(time.Minute)
+		assert.Equal(t, updater.PhaseRemoving, s.w.State(key(8101)).Phase)
+
+		next := s.config
+		next.URLs = []string{"http://a/lb", "http://b/lb"}
+		require.NoError(t, s.w.SetConfig(&next, 10*time.Minute))
+		pass(time.Second)
+		assert.Equal(t, updater.PhaseTold, s.w.State(key(8100)).Phase)
+		assert.NotEmpty(t, file(s.b, key(8100)))
+
+		next.URLs = []string{"http://b/lb"}
+		require.NoError(t, s.w.SetConfig(&next, 10*time.Minute))
+		pass(time.Second)
+		assert.Equal(t, updater.PhaseTold, s.w.State(key(8100)).Phase)
+		assert.Equal(t, updater.PhaseRemoved, s.w.State(key(8101)).Phase, "a URL that is gone is not waited for")
+		assert.Positive(t, s.changed[key(8101)])
+
+		next.URLs = []string{"nowhere"}
+		require.Error(t, s.w.SetConfig(&next, 10*time.Minute))
+		assert.Equal(t, updater.PhaseTold, s.w.State(key(8100)).Phase)
+	})
+}
+
+func TestNothingIsSentAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.a.Break(updatertest.Fault{Hang: true})
+		s.set(8100, "192.0.2.3:30001")
+		pass(time.Second)
+		s.stop()
+		before := len(s.a.Calls())
+		s.set(8101, "192.0.2.3:30001")
+		pass(time.Hour)
+		assert.Len(t, s.a.Calls(), before)
+		assert.Empty(t, s.whys(), "a call that was given up is nobody's failure")
+	})
+}
+
+// TestRollingRestart counts what 500 backends on 50 nodes cost when ten nodes restart.
+func TestRollingRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		const backends, nodes, restarts = 500, 50, 10
+		push := func(missing int) {
+			for i := range backends {
+				var list []netip.AddrPort
+				for n := range nodes {
+					if n != missing {
+						list = append(list, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n + 1)}), uint16(30000+i)))
+					}
+				}
+				require.NoError(t, s.w.SetBackend(key(8000+i), updater.Backend{Targets: list}))
+			}
+		}
+		push(-1)
+		pass(time.Minute)
+		before, _ := s.a.Count()
+		for n := range restarts {
+			push(n)
+			pass(20 * time.Second)
+			push(-1)
+			pass(20 * time.Second)
+		}
+		after, _ := s.a.Count()
+		whys := s.whys()
+		t.Logf("%d pushes for %d changes of %d backends: %v", after-before, 2*restarts, backends, whys)
+		assert.Equal(t, (1+2*restarts)*backends, whys[updater.WhyChange], "one push for each change")
+		assert.LessOrEqual(t, whys[updater.WhyRepeat], 1+2*restarts+5)
+		for i := range backends {
+			assert.Equal(t, updater.PhaseTold, s.w.State(key(8000+i)).Phase)
+		}
+	})
+}
