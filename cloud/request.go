@@ -27,6 +27,8 @@ func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointN
 		SharingKey:      svc.Annotations[lb.AnnotationSharingKey],
 		Pool:            svc.Annotations[lb.AnnotationPool],
 		Retain:          svc.Annotations[lb.AnnotationRetain] == "true",
+		SourceRanges:    len(svc.Spec.LoadBalancerSourceRanges) > 0 || svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey] != "",
+		ClientIP:        svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
 	if r.Pool == "" {
 		r.Pool = svc.Annotations[lb.AnnotationPaperLBConfig]
@@ -48,7 +50,12 @@ func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointN
 			Name: p.Name, Number: uint16(p.Port), Protocol: lb.Protocol(p.Protocol), NodePort: uint16(p.NodePort),
 		})
 	}
-	refusal := parseWishes(svc, &r)
+	if refusal := parseWishes(svc, &r); refusal != nil {
+		return r, refusal
+	}
+	refusal := parseLBPorts(svc, &r)
+	r.NoNodePorts = svc.Spec.AllocateLoadBalancerNodePorts != nil && !*svc.Spec.AllocateLoadBalancerNodePorts &&
+		slices.ContainsFunc(r.Served(), func(p lb.Port) bool { return p.NodePort == 0 })
 	return r, refusal
 }
 

@@ -38,8 +38,14 @@ const (
 	RequireDualStack FamilyPolicy = "RequireDualStack"
 )
 
-// Protocol is a transport protocol by the name that the Kubernetes API gives it: TCP, UDP or SCTP.
+// Protocol is a transport protocol by the name that the Kubernetes API gives it.
 type Protocol string
+
+const (
+	TCP  Protocol = "TCP"
+	UDP  Protocol = "UDP"
+	SCTP Protocol = "SCTP"
+)
 
 // Port is one port of a Service.
 type Port struct {
@@ -88,6 +94,17 @@ type Request struct {
 	Addresses      []netip.Addr
 	ExternalIPs    []netip.Addr
 	LoadBalancerIP netip.Addr
+
+	// LBPorts are the ports that are asked for at an external load balancer, each port of the Service at most once.
+	LBPorts []PortWish
+	// LBPortsOnly: at an external load balancer only the ports in LBPorts are served. See Served.
+	LBPortsOnly bool
+	// SourceRanges, ClientIP and NoNodePorts are what an external load balancer behind an updater cannot do:
+	// spec.loadBalancerSourceRanges, spec.sessionAffinity ClientIP, and a served port that has no node port because of
+	// spec.allocateLoadBalancerNodePorts false.
+	SourceRanges bool
+	ClientIP     bool
+	NoNodePorts  bool
 
 	SharingKey string
 	// Retain: a bought address outlives the Service.
@@ -143,6 +160,12 @@ const (
 	ReasonAddressInUse Reason = "AddressInUse"
 	// ReasonAddressQuarantined says that an address asked for may still be answered for by a node that is lost.
 	ReasonAddressQuarantined Reason = "AddressQuarantined"
+	// ReasonPortNotInPool says that a port asked for, or held, is not in the range of the pool.
+	ReasonPortNotInPool Reason = "PortNotInPool"
+	// ReasonPortInUse says that a port asked for is held by another Service, or for another port of the Service.
+	ReasonPortInUse Reason = "PortInUse"
+	// ReasonNotSupported says that the Service asks for what a load balancer behind an updater cannot do.
+	ReasonNotSupported Reason = "NotSupported"
 	// ReasonNotAllowed says that a pool does not serve this namespace or this Service.
 	ReasonNotAllowed Reason = "NotAllowed"
 	// ReasonFamilyMismatch says that an address asked for is of a family that the Service does not have.

@@ -67,6 +67,8 @@ type service struct {
 	leases []*lease
 	// orders by family, at most one of each.
 	orders []*order
+	// portLeases in order of taking.
+	portLeases []*portLease
 }
 
 // group is the Services that may share: a sharing key counts within its namespace.
@@ -110,7 +112,7 @@ func (a *Allocator) know(req *lb.Request) *service {
 
 // forget drops a Service that holds nothing and is to get nothing.
 func (a *Allocator) forget(s *service) {
-	if len(s.leases) > 0 || len(s.orders) > 0 {
+	if len(s.leases) > 0 || len(s.orders) > 0 || len(s.portLeases) > 0 {
 		return
 	}
 	a.leaveGroup(s)

@@ -41,6 +41,10 @@ type Allocator struct {
 	records  map[netip.Addr]*record
 	services map[string]*service
 	groups   map[group][]*service
+	// portSpaces are the updater pools' ports, sorted by pool name.
+	portSpaces []*portSpace
+	// portRecords of the touched ports: held or freed.
+	portRecords map[portKey]*portRecord
 	// releases counts what was freed, so that the queues keep their order over a reload.
 	releases uint64
 	// ordered counts the orders taken, so that it is known which is the younger.
@@ -57,7 +61,14 @@ type Result struct {
 	// a family with an order, Want has what the Service goes on with until it is bought, mostly nothing. With
 	// RequireDualStack the Service has both families only when Orders is empty.
 	Orders []Order
-	// Refusal is what was asked for and is not done. With an empty Want and no Orders it is why the Service is not
+	// Ports is what the Service shall have at an external load balancer, in the order of its served ports
+	// (lb.Request.Served), each at most once. All of it is held after the call. A Service that is served by an updater
+	// pool has Ports and nothing else; Want and Ports together are only what it goes on with when a move was cut short
+	// by a restart, and what it asks for now is refused.
+	Ports []lb.PortLease
+	// LeavePorts is held too, but not wanted any more: publish Want or Ports, withdraw these, then ReleasePort each.
+	LeavePorts []lb.PortLease
+	// Refusal is what was asked for and is not done. With nothing in Want, Ports and Orders it is why the Service is not
 	// served, otherwise why it is Degraded.
 	Refusal *lb.Refusal
 }
@@ -65,9 +76,10 @@ type Result struct {
 // New makes an Allocator in which nothing is held. Adopt what Services hold already before the first Assign.
 func New(pools []config.Pool) *Allocator {
 	a := &Allocator{
-		records:  map[netip.Addr]*record{},
-		services: map[string]*service{},
-		groups:   map[group][]*service{},
+		records:     map[netip.Addr]*record{},
+		services:    map[string]*service{},
+		groups:      map[group][]*service{},
+		portRecords: map[portKey]*portRecord{},
 	}
 	a.SetPools(pools)
 	return a
@@ -82,7 +94,7 @@ func New(pools []config.Pool) *Allocator {
 // dropped. The cost is linear in the addresses touched and the orders, not in the size of the pools.
 func (a *Allocator) SetPools(pools []config.Pool) {
 	before := a.named
-	a.pools, a.spaces, a.spans = nil, nil, nil
+	a.pools, a.spaces, a.spans, a.portSpaces = nil, nil, nil, nil
 	a.named = make(map[string]*pool, len(pools))
 	for _, c := range pools {
 		p := newPool(c)
@@ -90,10 +102,13 @@ func (a *Allocator) SetPools(pools []config.Pool) {
 			p.closed = old.closed
 		}
 		a.named[c.Name] = p
-		if c.Addresses == nil && !p.buyer() {
+		if c.Addresses == nil && !p.buyer() && p.ports == nil {
 			continue
 		}
 		a.pools = append(a.pools, p)
+		if p.ports != nil {
+			a.portSpaces = append(a.portSpaces, p.ports)
+		}
 		for _, s := range p.spaces() {
 			a.spaces = append(a.spaces, s)
 			for _, r := range s.ranges {
@@ -106,9 +121,11 @@ func (a *Allocator) SetPools(pools []config.Pool) {
 	slices.SortFunc(a.spaces, func(x, y *space) int {
 		return cmp.Or(cmp.Compare(x.pool.Name, y.pool.Name), cmp.Compare(x.family, y.family))
 	})
+	slices.SortFunc(a.portSpaces, func(x, y *portSpace) int { return cmp.Compare(x.pool.Name, y.pool.Name) })
 	slices.SortFunc(a.spans, func(x, y span) int { return x.From().Compare(y.From()) })
 	a.rehome()
 	a.reorder()
+	a.rehomePorts()
 }
 
 // rehome sorts the touched addresses into the spaces of new pools.

@@ -23,6 +23,8 @@ type pool struct {
 	config.Pool
 	allowed map[string]struct{}
 	v4, v6  *space
+	// ports of a pool with updater; nil for others.
+	ports *portSpace
 	// closed is why the pool gives out nothing new; nil when it does.
 	closed *lb.Refusal
 }
@@ -39,6 +41,9 @@ func newPool(c config.Pool) *pool {
 		p.v4 = &space{pool: p, family: lb.IPv4, bought: true, buys: c.Hetzner.Ephemeral.IPv4}
 		p.v6 = &space{pool: p, family: lb.IPv6, bought: true, buys: c.Hetzner.Ephemeral.IPv6}
 		return p
+	}
+	if c.Updater != nil {
+		p.ports = newPortSpace(p)
 	}
 	if c.Addresses == nil {
 		return p
@@ -72,7 +77,8 @@ func (p *pool) restricted() bool {
 }
 
 // preference is the order of a free choice among the pools that serve a Service. It does not depend on the Service: a
-// restricted pool that serves it is restricted to it. What costs nothing comes before what is bought.
+// restricted pool that serves it is restricted to it. Addresses come before ports of a load balancer, and what costs nothing
+// before what is bought.
 func preference(x, y *pool) int {
 	if x.restricted() != y.restricted() {
 		if x.restricted() {
@@ -83,13 +89,19 @@ func preference(x, y *pool) int {
 	if c := cmp.Compare(y.Priority, x.Priority); c != 0 {
 		return c
 	}
-	if x.buyer() != y.buyer() {
-		if y.buyer() {
-			return -1
-		}
+	return cmp.Or(cmp.Compare(x.cost(), y.cost()), cmp.Compare(x.Name, y.Name))
+}
+
+// cost orders what a pool gives out: addresses, ports at a load balancer, what is bought.
+func (p *pool) cost() int {
+	switch {
+	case p.buyer():
+		return 2
+	case p.ports != nil:
 		return 1
+	default:
+		return 0
 	}
-	return cmp.Compare(x.Name, y.Name)
 }
 
 // span is one range of a space.
