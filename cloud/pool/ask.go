@@ -80,7 +80,7 @@ func (a *Allocator) checkAsk(s *service, req *lb.Request, asked ask, families []
 func (a *Allocator) checkNew(s *service, req *lb.Request, field string, addr netip.Addr) *lb.Refusal {
 	space := a.home(addr)
 	if space == nil {
-		return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, which is in no pool: ask for an address of pool %s", field, addr, a.listPools())
+		return a.notInPool(field, addr)
 	}
 	if refusal := a.checkPool(req, field, addr, space.pool.Name); refusal != nil {
 		return refusal

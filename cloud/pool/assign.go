@@ -30,6 +30,16 @@ import (
 // to another address, or keeps it and is told when there is none.
 //
 // A Service whose families are SingleStack leaves the address of the other family.
+//
+// A Service is served by addresses or, as a whole, by ports of one updater pool: when it names such a pool, when it has
+// ports already and asks for no address and no other pool, or when a free choice falls on the pool before any that has an
+// address to give. That of a Service with a sharing key falls on what the key has first; ports are not shared by key. A
+// Service that asks for what an updater cannot do (lb.ReasonNotSupported) gets no port, and keeps those that it has.
+//
+// Each served port (lb.Request.Served) has one port of its protocol at the load balancer: the one asked for; else the one
+// that it has; else that with its own number when this is in the range and free; else the lowest that was never used; else
+// the one that is free longest. New ports come all or none. A port for what the Service does not have any more, or does
+// not want to be served, is left, whatever is refused.
 func (a *Allocator) Assign(req lb.Request) Result {
 	s := a.know(&req)
 	p := a.plan(s, &req)
@@ -58,8 +68,9 @@ func (a *Allocator) Assign(req lb.Request) Result {
 		}
 		orders = append(orders, s.order(from.family).order())
 	}
+	ports, leavePorts := a.grantPorts(s, p.ports)
 	a.forget(s)
-	return Result{Want: leases, Leave: leave, Orders: orders, Refusal: p.refusal}
+	return Result{Want: leases, Leave: leave, Orders: orders, Ports: ports, LeavePorts: leavePorts, Refusal: p.refusal}
 }
 
 // Allowed names the pool that contains the address, and refuses when there is none or when it does not serve the
@@ -79,7 +90,9 @@ func (a *Allocator) Allowed(req lb.Request, addr netip.Addr) (pool string, refus
 type plan struct {
 	want []netip.Addr
 	// orders are taken from these spaces.
-	orders  []*space
+	orders []*space
+	// ports in the order of the served ones.
+	ports   []grant
 	refusal *lb.Refusal
 }
 
@@ -107,14 +120,31 @@ func (a *Allocator) plan(s *service, req *lb.Request) plan {
 func (a *Allocator) decide(s *service, req *lb.Request) plan {
 	families := wantedFamilies(req)
 	if len(families) == 0 {
-		return plan{want: s.kept(nil), refusal: lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family")}
+		return s.keep(req, nil, lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family"))
 	}
 	asked := a.asked(s, req)
+	w := a.way(s, req, asked, families)
+	switch {
+	case w.refusal != nil:
+		return s.keep(req, families, w.refusal)
+	case w.ports:
+		return a.decidePorts(s, req, families, w.pool)
+	}
+	p := a.decideAddresses(s, req, asked, families)
+	if p.refusal != nil && len(p.want)+len(p.orders)+len(p.ports) == 0 {
+		p.refusal = unserved(p.refusal, w.passed)
+	}
+	return p
+}
+
+// decideAddresses is the plan for a Service that is served by addresses.
+func (a *Allocator) decideAddresses(s *service, req *lb.Request, asked ask, families []lb.Family) plan {
 	flaw, refusal := a.checkAsk(s, req, asked, families)
 	if refusal != nil {
-		return plan{want: s.kept(families), refusal: refusal}
+		return s.keep(req, families, refusal)
 	}
 	var p plan
+	served := false      // with an address that is what is asked for
 	var pending []*space // new orders
 	var missing *lb.Refusal
 	for _, f := range families {
@@ -123,13 +153,14 @@ func (a *Allocator) decide(s *service, req *lb.Request) plan {
 			c := a.choose(s, req, f, pending)
 			switch {
 			case c.refused && req.FamilyPolicy == lb.RequireDualStack:
-				return plan{want: s.kept(families), refusal: c.refusal}
+				return s.keep(req, families, c.refusal)
 			case len(c.addrs) == 0 && c.from == nil:
 				missing = first(missing, c.refusal)
 			default:
 				flaw = first(flaw, c.refusal)
 			}
 			addrs = c.addrs
+			served = served || len(addrs) > 0 && c.from == nil && !c.refused
 			if c.from != nil {
 				p.orders = append(p.orders, c.from)
 				if s.order(f) == nil {
@@ -138,6 +169,9 @@ func (a *Allocator) decide(s *service, req *lb.Request) plan {
 			}
 		}
 		p.want = append(p.want, addrs...)
+	}
+	if !served && len(asked.addrs) == 0 {
+		p.ports = s.keptPorts(req)
 	}
 	if len(p.want) == 0 {
 		p.want = s.kept(families)
@@ -190,7 +224,8 @@ func (s *service) kept(families []lb.Family) []netip.Addr {
 	return slices.Concat(s.current(lb.IPv4), s.current(lb.IPv6))
 }
 
-// current is what the Service holds of a family, without what it is about to leave unless that is all there is.
+// current is what the Service holds of a family, without what it is about to leave unless that is all there is, and it is
+// not served by ports.
 func (s *service) current(f lb.Family) []netip.Addr {
 	var staying, all []netip.Addr
 	for _, l := range s.leases {
@@ -202,7 +237,7 @@ func (s *service) current(f lb.Family) []netip.Addr {
 			staying = append(staying, l.record.addr)
 		}
 	}
-	if len(staying) > 0 {
+	if len(staying) > 0 || s.onPorts() {
 		return staying
 	}
 	return all

@@ -75,7 +75,7 @@ func (a *Allocator) pick(s *service, req *lb.Request, f lb.Family, pending []*sp
 			return addr, nil, a.poolNotFound(req.Pool)
 		}
 		if d := named.admits(req); d != admitted {
-			return addr, nil, lb.Refuse(lb.ReasonNotAllowed, "annotation %s names pool %q, which %s: name another pool", lb.AnnotationPool, req.Pool, named.explain(d, req))
+			return addr, nil, notAllowed(named, d, req)
 		}
 		pools = []*pool{named}
 	}

@@ -1,5 +1,6 @@
-// Package pool decides which address a Service gets. It is a ledger in memory: rebuilt at start by Adopt,
-// asked by Assign, and told by Release when an address is answered for no longer.
+// Package pool decides which address a Service gets, or which ports of an external load balancer. It is a ledger in
+// memory: rebuilt at start by Adopt and AdoptPort, asked by Assign, and told by Release and ReleasePort when an address or
+// a port is answered for no longer.
 //
 // Some pools have no addresses of their own: they are bought. Of these a Service gets an order first, which counts like
 // an address, and a lease when Bought says what was bought.
@@ -24,10 +25,11 @@ import (
 // Allocator knows every address of every pool, who holds it, and which one is next. It is not safe for
 // concurrent use: the caller serialises.
 //
-// It stores something only for addresses that were touched: held, quarantined or freed. So a pool costs the same
-// whether it is a /30 or an IPv6 /64, and Assign and Release cost the same in an empty and in a nearly full one.
+// It stores something only for addresses and ports that were touched: held, quarantined or freed. So a pool costs the
+// same whether it is a /30 or an IPv6 /64, one port or all of them, and Assign and Release cost the same in an empty and in
+// a nearly full one.
 type Allocator struct {
-	// pools with addresses or orders, in the order in which a free choice tries them.
+	// pools with addresses, orders or ports, in the order in which a free choice tries them.
 	pools []*pool
 	// named has every configured pool, also those that hand out no addresses here; names are its keys, sorted.
 	named map[string]*pool
@@ -89,6 +91,11 @@ func New(pools []config.Pool) *Allocator {
 // not overlap. What is held stays held, also when it lies in no pool any more; when it lies in another pool now
 // (a pool was renamed or split, or a bought address is listed), it belongs to that one from now on. Quarantine and
 // what is withheld or closed stay too. A freed address that lies outside of every pool is forgotten.
+//
+// A port that is held belongs to the updater pool on its host whose range contains it: when that is another one now, from
+// now on to that. Else it stays with the pool whose name it has, in its range or not, and goes with it to another host;
+// unless a port of the other host is held by somebody already. Without such a pool it is kept and belongs to none. A freed
+// port that lies in no range is forgotten.
 //
 // An order is dropped when its pool does not buy the family any more; past a lowered maxAddresses the youngest are
 // dropped. The cost is linear in the addresses touched and the orders, not in the size of the pools.

@@ -85,6 +85,10 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 		if !p.offers(req) {
 			continue
 		}
+		if p.ports != nil {
+			serving = append(serving, p.Name+" (ports of a load balancer only)")
+			continue
+		}
 		serving = append(serving, p.Name)
 		s := p.space(f)
 		switch {
@@ -115,7 +119,7 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 		switch d := p.admits(req); {
 		case d != admitted:
 			reasons = append(reasons, fmt.Sprintf("pool %s %s", name, p.explain(d, req)))
-		case p.Addresses == nil && !p.buyer():
+		case p.Addresses == nil && !p.buyer() && p.ports == nil:
 			reasons = append(reasons, fmt.Sprintf("pool %s has no addresses", name))
 		default:
 			reasons = append(reasons, fmt.Sprintf("pool %s has autoAssign: false and must be named", name))
@@ -140,6 +144,19 @@ func (a *Allocator) listPools() string {
 		return "(none is configured)"
 	}
 	return shorten(a.names, ", ")
+}
+
+// notInPool refuses an address that no pool has.
+func (a *Allocator) notInPool(field string, addr netip.Addr) *lb.Refusal {
+	names := slices.DeleteFunc(slices.Clone(a.names), func(name string) bool { return a.named[name].ports != nil })
+	switch {
+	case len(names) > 0:
+		return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, which is in no pool: ask for an address of pool %s", field, addr, shorten(names, ", "))
+	case len(a.names) > 0:
+		return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, but pool %s gives out ports of a load balancer and no addresses: remove it", field, addr, a.listPools())
+	default:
+		return lb.Refuse(lb.ReasonAddressNotInPool, "%s asks for %s, which is in no pool: ask for an address of pool %s", field, addr, a.listPools())
+	}
 }
 
 func inUse(field string, addr netip.Addr, holder *service) *lb.Refusal {
