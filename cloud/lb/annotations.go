@@ -14,7 +14,11 @@ const (
 	AnnotationSharingKey = "mooring.dev/sharing-key"
 	// AnnotationNodeSelector is a label selector for the nodes that may carry the addresses, beside the pool's.
 	AnnotationNodeSelector = "mooring.dev/node-selector"
-	// AnnotationLBPorts asks for ports at the external load balancer of an updater pool.
+	// AnnotationLBPorts asks for ports at the external load balancer of an updater pool, and has no meaning elsewhere:
+	// http=8100,53/udp=8153. Each entry names a port of the Service, by its name or by number[/protocol]; without a
+	// protocol it is the only one with the number, else the one for TCP. An entry without a number at the load balancer
+	// limits the Service to the ports that are named. An edit moves only the ports whose wish changes; when one cannot
+	// be had, the Service keeps what it has.
 	AnnotationLBPorts = "mooring.dev/lb-ports"
 	// AnnotationProxyTimeout and AnnotationProxyConnectTimeout set the external load balancer's timeouts.
 	AnnotationProxyTimeout        = "mooring.dev/proxy-timeout"

@@ -125,15 +125,20 @@ func (a *Allocator) ReleasePort(uid, pool string, port uint16, protocol lb.Proto
 	if s == nil {
 		return false
 	}
+	var released *portLease
 	for _, l := range s.portLeases {
-		if r := l.record; r.pool == pool && r.number == port && r.protocol == protocol {
-			s.portLeases = slices.DeleteFunc(s.portLeases, func(o *portLease) bool { return o == l })
-			a.freePort(r)
-			a.forget(s)
-			return true
+		r := l.record
+		if r.pool == pool && r.number == port && r.protocol == protocol && (released == nil || l.leaving) {
+			released = l // of two hosts that a pool had, the one that is left
 		}
 	}
-	return false
+	if released == nil {
+		return false
+	}
+	s.portLeases = slices.DeleteFunc(s.portLeases, func(l *portLease) bool { return l == released })
+	a.freePort(released.record)
+	a.forget(s)
+	return true
 }
 
 // PortUsage counts each updater pool's ports by protocol, sorted by pool name, TCP before UDP. It costs nothing per port.
