@@ -53,6 +53,8 @@ type Options struct {
 	ClusterName string
 	// Hetzner is the transport of all calls to Hetzner; nil: the network.
 	Hetzner http.RoundTripper
+	// Updater is the transport of all calls to updaters; nil: the network.
+	Updater http.RoundTripper
 	// Registerer takes up the metrics of the client of Hetzner; nil: there are none.
 	Registerer prometheus.Registerer
 	// Version of Mooring.
@@ -129,6 +131,9 @@ func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan 
 			return
 		case <-c.options.Clock.After(retryAdoption):
 		}
+	}
+	if err := c.room.balancers.follow(c.config); err != nil {
+		klog.FromContext(ctx).Error(err, "An updater pool cannot be served")
 	}
 	c.room.watch(ctx)
 	go c.room.run(ctx)

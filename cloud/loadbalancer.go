@@ -54,10 +54,10 @@ func (b *loadBalancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *co
 	var v ledger.View
 	done := b.room.await(ctx, keyOf(svc), func(l *ledger.Ledger) bool {
 		v = l.View(string(svc.UID))
-		return v.Refusal != nil && len(v.Addresses) == 0 || v.Published
+		return v.Refusal != nil && len(v.Addresses)+len(v.Ports) == 0 || v.Published
 	})
 	switch {
-	case done && len(v.Addresses) > 0:
+	case done && len(v.Addresses)+len(v.Ports) > 0:
 		return svc.Status.LoadBalancer.DeepCopy(), nil
 	case v.Refusal != nil:
 		return nil, api.NewRetryError(v.Refusal.String(), doorRetry)

@@ -17,6 +17,7 @@ type instruments struct {
 	reloads   *metrics.CounterVec
 	calls     *metrics.CounterVec
 	rented    *metrics.CounterVec
+	pushes    *metrics.CounterVec
 }
 
 // newInstruments registers the controller's metrics; the ledger is asked when they are read, and may be nil until
@@ -49,7 +50,11 @@ func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() [
 		Name: "mooring_floating_ips_total", StabilityLevel: metrics.ALPHA,
 		Help: "Floating IPs that were bought and that were given back (released), by pool.",
 	}, []string{"pool", "event"})
-	registry.MustRegister(m.steps, m.writes, m.published, m.reloads, m.calls, m.rented)
+	m.pushes = metrics.NewCounterVec(&metrics.CounterOpts{
+		Name: "mooring_updater_calls_total", StabilityLevel: metrics.ALPHA,
+		Help: "What was done at the updaters of a pool, by reason and result: ok, error.",
+	}, []string{"pool", "reason", "result"})
+	registry.MustRegister(m.steps, m.writes, m.published, m.reloads, m.calls, m.rented, m.pushes)
 	registry.CustomMustRegister(&stats{ledger: l, budgets: budgets})
 	return m
 }
@@ -97,6 +102,7 @@ type stats struct {
 var (
 	descAddresses = metrics.NewDesc("mooring_pool_addresses", "Addresses of a pool by IP family and state: size (absent without a limit), used, ordered, quarantined.",
 		[]string{"pool", "family", "state"}, nil, metrics.ALPHA, "")
+	descPorts    = metrics.NewDesc("mooring_pool_ports", "Ports of an updater pool by protocol and state: size, used.", []string{"pool", "protocol", "state"}, nil, metrics.ALPHA, "")
 	descUnserved = metrics.NewDesc("mooring_services_refused", "Services that something is refused to.", nil, nil, metrics.ALPHA, "")
 	descUnbound  = metrics.NewDesc("mooring_addresses_unbound", "Addresses that a Service holds and no node has bound.", nil, nil, metrics.ALPHA, "")
 	descOutside  = metrics.NewDesc("mooring_addresses_outside", "Addresses in use whose pool is not configured or does not contain them.", nil, nil, metrics.ALPHA, "")
@@ -109,7 +115,7 @@ var (
 
 // DescribeWithStability implements metrics.StableCollector.
 func (s *stats) DescribeWithStability(ch chan<- *metrics.Desc) {
-	for _, d := range []*metrics.Desc{descAddresses, descUnserved, descUnbound, descOutside, descEpoch,
+	for _, d := range []*metrics.Desc{descAddresses, descPorts, descUnserved, descUnbound, descOutside, descEpoch,
 		descBudget, descLimit, descOpen, descOrphans} {
 		ch <- d
 	}
@@ -132,6 +138,10 @@ func (s *stats) CollectWithStability(ch chan<- metrics.Metric) {
 		gauge(descAddresses, float64(u.Ordered), u.Pool, string(u.Family), "ordered")
 		gauge(descAddresses, float64(u.Used), u.Pool, string(u.Family), "used")
 		gauge(descAddresses, float64(u.Quarantined), u.Pool, string(u.Family), "quarantined")
+	}
+	for _, u := range st.Ports {
+		gauge(descPorts, float64(u.Size), u.Pool, string(u.Protocol), "size")
+		gauge(descPorts, float64(u.Used), u.Pool, string(u.Protocol), "used")
 	}
 	gauge(descUnserved, float64(st.Unserved))
 	gauge(descUnbound, float64(st.Unbound))

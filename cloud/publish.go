@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -90,7 +91,11 @@ func (r *room) published(uid string, v ledger.View) {
 	for _, a := range v.Addresses {
 		addrs = append(addrs, a.Addr)
 	}
-	r.ledger().Published(uid, addrs, r.options.Clock.Now())
+	ports := make([]lb.PortLease, 0, len(v.Ports))
+	for _, p := range v.Ports {
+		ports = append(ports, p.PortLease)
+	}
+	r.ledger().Published(uid, addrs, ports, r.options.Clock.Now())
 }
 
 func (r *room) writeStatus(ctx context.Context, svc *corev1.Service, status *corev1.ServiceStatus) error {
@@ -112,7 +117,23 @@ func ingressOf(v ledger.View) []corev1.LoadBalancerIngress {
 	for _, a := range v.Addresses {
 		ingress = append(ingress, corev1.LoadBalancerIngress{IP: a.Addr.String(), IPMode: ptr.To(corev1.LoadBalancerIPModeVIP)})
 	}
+	if len(v.Ports) > 0 {
+		ingress = append(ingress, proxyIngress(v))
+	}
 	return ingress
+}
+
+// proxyIngress is the host of an external load balancer and a port for each served port of the Service, in order. The
+// API server takes ipMode beside an address only.
+func proxyIngress(v ledger.View) corev1.LoadBalancerIngress {
+	i := corev1.LoadBalancerIngress{Hostname: v.Host}
+	if v.HostAddr.IsValid() {
+		i = corev1.LoadBalancerIngress{IP: v.HostAddr.String(), IPMode: ptr.To(corev1.LoadBalancerIPModeProxy)}
+	}
+	for _, p := range v.Ports {
+		i.Ports = append(i.Ports, corev1.PortStatus{Port: int32(p.Port), Protocol: corev1.Protocol(p.Service.Protocol)})
+	}
+	return i
 }
 
 // setIngress puts the addresses into the status once all of them answer. Until then what is published stays; what
@@ -121,10 +142,11 @@ func (r *room) setIngress(status *corev1.ServiceStatus, v ledger.View) {
 	switch {
 	case v.Ready:
 		status.LoadBalancer.Ingress = ingressOf(v)
-	case len(v.Addresses) == 0:
+	case len(v.Addresses)+len(v.Ports) == 0:
 		var keep []corev1.LoadBalancerIngress
 		for _, i := range status.LoadBalancer.Ingress {
-			if addr, ok := parseAddr(i.IP); !ok || !r.ledger().InPool(addr) {
+			if addr, ok := parseAddr(i.IP); len(i.Ports) > 0 && !r.ledger().HasHost(cmp.Or(i.IP, i.Hostname), i.Ports[0].Port) ||
+				len(i.Ports) == 0 && (!ok || !r.ledger().InPool(addr)) {
 				keep = append(keep, i)
 			}
 		}
@@ -138,7 +160,7 @@ func setBound(status *corev1.ServiceStatus, generation int64, v ledger.View, now
 		Reason: string(lb.ReasonWaitingForAgent), Message: "waiting for a node",
 	}
 	switch {
-	case len(v.Addresses) == 0 && v.Refusal != nil:
+	case len(v.Addresses)+len(v.Ports) == 0 && v.Refusal != nil:
 		bound.Reason, bound.Message = string(v.Refusal.Reason), v.Refusal.Message
 	case v.Waiting != nil:
 		bound.Reason, bound.Message = string(v.Waiting.Reason), v.Waiting.Message
@@ -149,7 +171,7 @@ func setBound(status *corev1.ServiceStatus, generation int64, v ledger.View, now
 }
 
 func setDegraded(status *corev1.ServiceStatus, generation int64, v ledger.View, now metav1.Time) {
-	if v.Refusal == nil || len(v.Addresses) == 0 {
+	if v.Refusal == nil || len(v.Addresses)+len(v.Ports) == 0 {
 		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded)
 		return
 	}
@@ -168,6 +190,13 @@ func describe(v ledger.View) string {
 		} else {
 			parts = append(parts, fmt.Sprintf("%s on %s (pool %s)", a.Addr, a.Node, a.Pool))
 		}
+	}
+	for _, p := range v.Ports {
+		host := v.Host
+		if v.HostAddr.Is6() {
+			host = "[" + host + "]"
+		}
+		parts = append(parts, fmt.Sprintf("%s %s:%d/%s -> %d, %d targets", p.Pool, host, p.Port, p.Service.Protocol, p.Service.Number, p.Targets))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -58,6 +58,9 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 	}
 	c.config = cfg
 	c.room.tenants.follow()
+	if err := c.room.balancers.follow(cfg); err != nil {
+		klog.Background().Error(err, "An updater pool goes on with its last configuration")
+	}
 	c.room.resyncEvery.Store(int64(cfg.ResyncInterval))
 	c.room.drain()
 	c.room.metrics.reloads.WithLabelValues("ok").Inc()

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -87,6 +88,20 @@ func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 		}
 		r.LoadBalancerIP = addr
 	}
+	r.Replaces = svc.Annotations[lb.AnnotationReplacesBackend]
+	for annotation, timeout := range map[string]*time.Duration{
+		lb.AnnotationProxyTimeout: &r.ProxyTimeout, lb.AnnotationProxyConnectTimeout: &r.ConnectTimeout,
+	} {
+		text, ok := svc.Annotations[annotation]
+		if !ok {
+			continue
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil || d < time.Second || d%time.Second != 0 {
+			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds, at least one, such as 90s or 10m", annotation, text)
+		}
+		*timeout = d
+	}
 	if text := svc.Annotations[lb.AnnotationNodeSelector]; text != "" {
 		selector, err := labels.Parse(text)
 		if err != nil {
@@ -150,6 +165,9 @@ func nodeOf(n *corev1.Node) lb.Node {
 	texts := strings.Split(n.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr], ",")
 	for _, a := range n.Status.Addresses {
 		texts = append(texts, a.Address)
+		if addr, ok := parseAddr(a.Address); ok {
+			v.TypedAddresses = append(v.TypedAddresses, lb.NodeAddress{Type: a.Type, Addr: addr})
+		}
 	}
 	for _, text := range texts {
 		if addr, ok := parseAddr(strings.TrimSpace(text)); ok && !slices.Contains(v.Addresses, addr) {

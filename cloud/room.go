@@ -27,6 +27,8 @@ const (
 	serviceWorkers = 32
 	// nodeWorkers write NodeAddresses; one node is written by one worker at a time.
 	nodeWorkers = 16
+	// laterPause gathers what changed about a Service and nobody waits for into one write of its status.
+	laterPause = 5 * time.Second
 	// retryMin and retryMax bound the backoff after a failed write.
 	retryMin = 20 * time.Millisecond
 	retryMax = 30 * time.Second
@@ -59,6 +61,7 @@ type room struct {
 
 	writer      *writer
 	tenants     *tenants
+	balancers   *balancers
 	waiting     waiting
 	resyncEvery atomic.Int64 // nanoseconds
 
@@ -88,6 +91,7 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 		}),
 		clusterName: o.ClusterName, of: map[string]*tenant{},
 	}
+	r.balancers = &balancers{room: r, workers: map[string]*balancer{}}
 	r.metrics = newInstruments(o.Metrics, r.ledger, r.tenants.budgets)
 	r.informers()
 	return r
@@ -102,6 +106,7 @@ func (r *room) run(ctx context.Context) {
 		return
 	}
 	r.catchUp()
+	r.balancers.run(ctx)
 	r.alarm.start(r.options.Clock, r.tick)
 	for range serviceWorkers {
 		r.work(func() bool { return next(ctx, r, r.queue, r.sync) })
@@ -196,6 +201,10 @@ func (r *room) drain() {
 		r.queue.Add(key)
 	}
 	r.tenants.wake(e)
+	r.balancers.apply(e.Backends)
+	for key := range e.Later {
+		r.queue.AddAfter(key, laterPause)
+	}
 	for _, m := range e.Moves {
 		r.tell(m)
 	}

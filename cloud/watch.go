@@ -158,6 +158,21 @@ func (r *room) catchUp() {
 	}
 }
 
+// publishedPorts tells which ports of the load balancer in a status belong to which ports of the Service: they are in
+// the same order, and when the Service was edited since, those of one protocol are.
+func publishedPorts(i corev1.LoadBalancerIngress, request lb.Request) (ports []ledger.PublishedPort) {
+	served := request.Served()
+	for _, p := range i.Ports {
+		at := slices.IndexFunc(served, func(s lb.Port) bool { return s.Protocol == lb.Protocol(p.Protocol) })
+		if at < 0 {
+			continue
+		}
+		ports = append(ports, ledger.PublishedPort{Host: cmp.Or(i.IP, i.Hostname), Port: uint16(p.Port), Service: served[at]})
+		served = slices.Delete(slices.Clone(served), at, at+1)
+	}
+	return ports
+}
+
 // resyncLoop is the slow loop. It looks at its interval once a minute, because a reload may have changed it.
 func (r *room) resyncLoop(ctx context.Context) {
 	last := r.options.Clock.Now()
@@ -270,7 +285,9 @@ func serviceSnapshot(svc *corev1.Service, labelsOf map[string]map[string]string)
 		Managed: meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil,
 	}
 	for _, i := range svc.Status.LoadBalancer.Ingress {
-		if addr, ok := parseAddr(i.IP); ok {
+		if len(i.Ports) > 0 {
+			v.PublishedPorts = append(v.PublishedPorts, publishedPorts(i, request)...)
+		} else if addr, ok := parseAddr(i.IP); ok {
 			v.Published = append(v.Published, addr)
 		}
 	}

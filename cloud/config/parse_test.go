@@ -182,7 +182,6 @@ func TestUnbuilt(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualError(t, Unbuilt(c), strings.TrimSpace(`
 pools[0].loadBalancerClass: Forbidden: a class of load balancers is not served by this version of Mooring yet: remove it
-pools[3].updater: Forbidden: a pool behind an HTTP updater is not served by this version of Mooring yet: remove it
 `))
 
 	c, err = Parse([]byte(header + "hetzner: {tokenFile: /token}\npools: [{name: office, addresses: [192.0.2.7], interface: pl0}, {name: bought, interface: pl0, hetzner: {ephemeral: {types: [ipv4]}}}]"))

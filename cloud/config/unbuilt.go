@@ -13,9 +13,6 @@ func Unbuilt(c *Config) error {
 		if pool.LoadBalancerClass != "" {
 			unbuilt = append(unbuilt, field.Forbidden(at.Child("loadBalancerClass"), "a class of load balancers "+way))
 		}
-		if pool.Updater != nil {
-			unbuilt = append(unbuilt, field.Forbidden(at.Child("updater"), "a pool behind an HTTP updater "+way))
-		}
 	}
 	return join(unbuilt)
 }

@@ -107,6 +107,10 @@ type Request struct {
 	NoNodePorts  bool
 
 	SharingKey string
+	// ProxyTimeout and ConnectTimeout at an external load balancer, in whole seconds; 0: as the pool says.
+	ProxyTimeout, ConnectTimeout time.Duration
+	// Replaces is a backend of somebody else at the updater that is taken over for the first port.
+	Replaces string
 	// Retain: a bought address outlives the Service.
 	Retain bool
 	// NodeSelector narrows the nodes further than the pool does; nil selects all.
@@ -222,6 +226,14 @@ const (
 	ReasonFloatingIPBlocked Reason = "FloatingIPBlocked"
 	// ReasonWrongType says that an address of a pool is the own address of a server and no Floating IP.
 	ReasonWrongType Reason = "WrongType"
+	// ReasonWaitingForUpdater says that an external load balancer is being told.
+	ReasonWaitingForUpdater Reason = "WaitingForUpdater"
+	// ReasonUpdater says that an updater did not take what it was told, or that nothing answers where it should.
+	ReasonUpdater Reason = "UpdaterTrouble"
+	// ReasonTargetsUnknown says that no node behind a port is Ready, so that the last ones stay.
+	ReasonTargetsUnknown Reason = "TargetsUnknown"
+	// ReasonClientAddress says that pods see the load balancer's address and not the client's.
+	ReasonClientAddress Reason = "ClientAddressHidden"
 	// ReasonHeldElsewhere says that a Floating IP belongs to somebody else: it is assigned to a server that is no
 	// Node of the cluster, or was bought by another cluster.
 	ReasonHeldElsewhere Reason = "HeldElsewhere"

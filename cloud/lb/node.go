@@ -30,6 +30,14 @@ type Node struct {
 	ProviderID string
 	// Addresses of the machine, as the Node's status lists them and as the kubelet was told.
 	Addresses []netip.Addr
+	// TypedAddresses are the IP addresses in the Node's status, in order.
+	TypedAddresses []NodeAddress
+}
+
+// NodeAddress is an IP address of a Node and what it is for.
+type NodeAddress struct {
+	Type corev1.NodeAddressType
+	Addr netip.Addr
 }
 
 // Agent is what a node's agent says of itself and of its host.

@@ -27,10 +27,20 @@ type ServiceSnapshot struct {
 	// Wants is false for a Service that is not a load balancer of ours or is being deleted.
 	Wants     bool
 	Published []netip.Addr
+	// PublishedPorts stand in its status as ports of a host.
+	PublishedPorts []PublishedPort
 	// Managed: it carries our condition, so what is published we may have published.
 	Managed bool
 	// Pending: it was a load balancer, and its cleanup was not confirmed.
 	Pending bool
+}
+
+// PublishedPort is a port in the status of a Service, on a host that is an address or a name.
+type PublishedPort struct {
+	Host string
+	Port uint16
+	// Service port that it belongs to.
+	Service lb.Port
 }
 
 // ObjectSnapshot is one NodeAddresses.
@@ -87,6 +97,7 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 	for _, v := range services {
 		if v.Wants {
 			notes = append(notes, l.adoptStatus(v)...)
+			notes = append(notes, l.adoptPorts(v)...)
 		}
 	}
 	if len(l.accounts) > 0 {
@@ -276,6 +287,9 @@ func (l *Ledger) SetConfig(cfg *config.Config, rental Rental, now time.Time) err
 			missing[a.pool] = append(missing[a.pool], addr)
 		}
 	}
+	if err := l.portsMissing(cfg); err != nil {
+		return err
+	}
 	if len(missing) > 0 {
 		var lines []string
 		for _, name := range slices.Sorted(maps.Keys(missing)) {
@@ -290,6 +304,7 @@ func (l *Ledger) SetConfig(cfg *config.Config, rental Rental, now time.Time) err
 	l.resyncInterval = cfg.ResyncInterval
 	l.allocator.SetPools(cfg.Pools)
 	l.setRental(rental)
+	l.followPools()
 	all := make(map[netip.Addr]bool, len(l.addresses))
 	for addr, a := range l.addresses {
 		all[addr] = true
@@ -300,6 +315,7 @@ func (l *Ledger) SetConfig(cfg *config.Config, rental Rental, now time.Time) err
 		l.follow(a, name, now)
 	}
 	l.evaluateAll(all, now)
+	l.retargetAll()
 	for _, key := range slices.Sorted(maps.Keys(l.accounts)) {
 		if acct := l.accounts[key]; acct.closed == nil {
 			for _, r := range l.ofAccount(key) {

@@ -41,6 +41,9 @@ type Ledger struct {
 	// listed are the addresses that pools list as Floating IPs, by what is routed for them.
 	listed map[netip.Prefix]lb.Lease
 	orders map[target]*order
+	// backends are the ports at external load balancers that Services hold; revision counts what was wanted of them.
+	backends map[BackendKey]*backend
+	revision uint64
 	// known are Services that hold nothing that is known of: something may have been bought for them.
 	known map[string]knownService
 	// former are servers that were our Nodes in this term.
@@ -69,6 +72,10 @@ type Effects struct {
 	Accounts map[string]bool
 	// Reads are the accounts that have to be read soon.
 	Reads map[string]bool
+	// Backends of which something else is wanted.
+	Backends map[BackendKey]bool
+	// Later are Services of which something changed that nobody waits for.
+	Later map[Key]bool
 	// Next is when Tick has to be called; zero: not before something else happens.
 	Next time.Time
 }
@@ -105,6 +112,20 @@ func (e *Effects) read(key string) {
 	e.Reads[key] = true
 }
 
+func (e *Effects) backend(k BackendKey) {
+	if e.Backends == nil {
+		e.Backends = map[BackendKey]bool{}
+	}
+	e.Backends[k] = true
+}
+
+func (e *Effects) later(ref lb.Ref) {
+	if e.Later == nil {
+		e.Later = map[Key]bool{}
+	}
+	e.Later[Key{ref.Namespace, ref.Name}] = true
+}
+
 // New returns an empty ledger that writes in the given term.
 func New(cfg *config.Config, rental Rental, epoch int64) *Ledger {
 	l := &Ledger{
@@ -121,6 +142,7 @@ func New(cfg *config.Config, rental Rental, epoch int64) *Ledger {
 		accounts:  map[string]*account{},
 		rented:    map[netip.Prefix]*rented{},
 		orders:    map[target]*order{},
+		backends:  map[BackendKey]*backend{},
 		known:     map[string]knownService{},
 		former:    map[int64]bool{},
 

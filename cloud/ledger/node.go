@@ -193,6 +193,7 @@ func (l *Ledger) nodeChanged(n *node, now time.Time) {
 	}
 	l.addStuck(addrs, n, now)
 	l.evaluateAll(addrs, now)
+	l.retargetAll()
 }
 
 // addStuck adds the waiting addresses that a node may carry now. The others need not be looked at: nothing has changed

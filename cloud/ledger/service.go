@@ -21,6 +21,8 @@ type service struct {
 	leave     []lb.Lease
 	refusal   *lb.Refusal
 	published []netip.Addr
+	// ports at an external load balancer, as want, leave and published are for addresses.
+	ports, leavePorts, publishedPorts []lb.PortLease
 	// shown is what the status said when this controller came, until it says something else.
 	shown []netip.Addr
 	// ghost: there is no such Service any more.
@@ -135,6 +137,7 @@ func (l *Ledger) assign(s *service, now time.Time) {
 		orders[o.Family] = o.Pool
 	}
 	l.order(s, orders, now)
+	l.serveByPorts(s, res.Ports, res.LeavePorts)
 	l.leave(s, now)
 }
 
@@ -147,6 +150,7 @@ func (l *Ledger) leave(s *service, now time.Time) {
 			l.drop(s, lease.Addr, now)
 		}
 	}
+	l.dropLeftPorts(s)
 }
 
 // Unwant puts a Service on the release path: it is deleted, or is no load balancer of ours any more. It reports whether
@@ -166,6 +170,7 @@ func (l *Ledger) Unwant(uid string, now time.Time) (wanted bool) {
 func (l *Ledger) unwant(s *service, now time.Time) {
 	s.wants = false
 	s.want, s.leave, s.refusal, s.published, s.shown = nil, nil, nil, nil, nil
+	s.ports, s.leavePorts, s.publishedPorts = nil, nil, nil
 	delete(l.unserved, s.request.UID)
 	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
 		l.allocator.CancelOrder(s.request.UID, family)
@@ -176,6 +181,9 @@ func (l *Ledger) unwant(s *service, now time.Time) {
 	l.order(s, nil, now)
 	for _, lease := range l.allocator.Leases(s.request.UID) {
 		l.drop(s, lease.Addr, now)
+	}
+	for _, lease := range l.allocator.Ports(s.request.UID) {
+		l.dropPort(s, lease)
 	}
 	l.forget(s)
 }
@@ -217,8 +225,8 @@ func (l *Ledger) drop(s *service, addr netip.Addr, now time.Time) {
 	l.evaluate(a, now)
 }
 
-// Published says which addresses now stand in the Service's status. What the Service left for them is released.
-func (l *Ledger) Published(uid string, addrs []netip.Addr, now time.Time) {
+// Published says which addresses and ports now stand in the Service's status. What the Service left for them is released.
+func (l *Ledger) Published(uid string, addrs []netip.Addr, ports []lb.PortLease, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.services[uid]
@@ -226,6 +234,7 @@ func (l *Ledger) Published(uid string, addrs []netip.Addr, now time.Time) {
 		return
 	}
 	s.published, s.shown = slices.Clone(addrs), nil
+	s.publishedPorts = slices.Clone(ports)
 	l.leave(s, now)
 	for _, addr := range addrs {
 		if a := l.addresses[addr]; a != nil && a.route != nil && !a.route.done {
@@ -280,6 +289,7 @@ func (l *Ledger) Abandon(uid string, now time.Time) (left []string) {
 		a.route = nil
 		l.evaluate(a, now)
 	}
+	left = append(left, l.abandonPorts(uid, now)...)
 	l.forget(s)
 	return left
 }

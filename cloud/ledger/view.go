@@ -17,6 +17,11 @@ type View struct {
 	Holds bool
 	// Addresses that the Service shall have, in the order of publication.
 	Addresses []AddressView
+	// Ports at an external load balancer that the Service shall have instead, in the order of its own ports, and the host
+	// that they are on: a name, or an address and then HostAddr too.
+	Ports    []PortView
+	Host     string
+	HostAddr netip.Addr
 	// Ready: every address answers, or was published before; what is in the status is not withdrawn because a
 	// node is in trouble.
 	Ready bool
@@ -44,7 +49,7 @@ func (l *Ledger) View(uid string) View {
 	if s == nil {
 		return View{}
 	}
-	v := View{Wants: s.wants, Refusal: s.refusal, Ready: len(s.want) > 0, Holds: l.holds(uid)}
+	v := View{Wants: s.wants, Refusal: s.refusal, Ready: len(s.want)+len(s.ports) > 0, Holds: l.holds(uid)}
 	for _, lease := range s.want {
 		a := l.addresses[lease.Addr]
 		v.Addresses = append(v.Addresses, AddressView{lease, a.outcome.Holder, a.outcome.Bound})
@@ -76,13 +81,14 @@ func (l *Ledger) View(uid string) View {
 			v.Refusal = why
 		}
 	}
-	if v.Refusal != nil && passing[v.Refusal.Reason] && len(s.want) == 0 {
+	if v.Refusal != nil && passing[v.Refusal.Reason] && len(s.want)+len(s.ports) == 0 {
 		v.Waiting, v.Refusal = v.Refusal, nil
 	}
 	v.Published = len(s.published) == len(s.want) && v.Ready
 	for _, lease := range s.want {
 		v.Published = v.Published && slices.Contains(s.published, lease.Addr)
 	}
+	l.viewPorts(s, &v)
 	if !s.wants {
 		v.Waiting = l.releasing(uid)
 	}
@@ -103,6 +109,7 @@ func (l *Ledger) releasing(uid string) *lb.Refusal {
 	if l.buying(uid) {
 		messages = append(messages, "a purchase is on its way, or no answer of it came")
 	}
+	messages = append(messages, l.releasingPorts(uid)...)
 	if len(messages) == 0 {
 		return nil
 	}
@@ -117,7 +124,7 @@ func (l *Ledger) Holds(uid string) bool {
 }
 
 func (l *Ledger) holds(uid string) bool {
-	return len(l.allocator.Leases(uid)) > 0 || l.buying(uid)
+	return len(l.allocator.Leases(uid)) > 0 || len(l.allocator.Ports(uid)) > 0 || l.buying(uid)
 }
 
 // MayHold reports whether a Service that holds nothing that is known of may have something at the cloud, bought by an
@@ -150,9 +157,18 @@ func (l *Ledger) InPool(addr netip.Addr) bool {
 	return ok
 }
 
+// HasHost reports whether a port of a host belongs to a configured pool.
+func (l *Ledger) HasHost(host string, port int32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.allocator.PoolOfHost(host, uint16(port))
+	return ok
+}
+
 // Stats are counts for metrics.
 type Stats struct {
 	Pools []lb.Usage
+	Ports []lb.PortUsage
 	// Unserved Services are refused something.
 	Unserved int
 	// Unbound addresses are wanted and not bound.
@@ -181,7 +197,7 @@ func (l *Ledger) Stats() Stats {
 			unbound++
 		}
 	}
-	s := Stats{Pools: l.allocator.Usage(), Unserved: len(l.unserved), Unbound: unbound, Outside: l.allocator.Outside()}
+	s := Stats{Pools: l.allocator.Usage(), Ports: l.allocator.PortUsage(), Unserved: len(l.unserved), Unbound: unbound, Outside: l.allocator.Outside()}
 	for _, key := range slices.Sorted(maps.Keys(l.accounts)) {
 		a := l.accounts[key]
 		s.Accounts = append(s.Accounts, AccountStats{Key: key, Open: a.closed == nil, Orphans: a.orphaned(l.resyncInterval)})

@@ -29,6 +29,8 @@ type world struct {
 	// rental and cloud are empty without an account at a cloud.
 	rental Rental
 	cloud  *project
+	// proxy is nil without an external load balancer.
+	proxy *proxy
 	// passed counts the points at which a controller can be killed; kill is the one at which it is.
 	passed int
 	kill   int
@@ -61,6 +63,16 @@ type svc struct {
 	lb.Request
 	wants     bool
 	published []netip.Addr
+	// host and ports of an external load balancer, as in a status.
+	host  string
+	ports []PortView
+}
+
+func (v *svc) statusPorts() (ports []PublishedPort) {
+	for _, p := range v.ports {
+		ports = append(ports, PublishedPort{Host: v.host, Port: p.Port, Service: p.Service})
+	}
+	return ports
 }
 
 const office = `
@@ -119,7 +131,7 @@ func (w *world) snapshot() Snapshot {
 	for _, uid := range slices.Sorted(maps.Keys(w.services)) {
 		v := w.services[uid]
 		s.Services = append(s.Services, ServiceSnapshot{Request: v.Request, Wants: v.wants, Published: v.published,
-			Managed: len(v.published) > 0, Pending: true})
+			PublishedPorts: v.statusPorts(), Managed: len(v.published) > 0, Pending: true})
 	}
 	return s
 }
@@ -215,7 +227,12 @@ func (w *world) publish(uid string) {
 		v.published = published
 		w.point("before the answer to the status of %s", v.Ref)
 	}
-	w.ledger.Published(uid, v.published, w.now)
+	v.host, v.ports = view.Host, view.Ports
+	var ports []lb.PortLease
+	for _, p := range view.Ports {
+		ports = append(ports, p.PortLease)
+	}
+	w.ledger.Published(uid, v.published, ports, w.now)
 }
 
 // settle lets everybody work until nothing changes any more. Time stands still.
@@ -232,6 +249,9 @@ func (w *world) settle() {
 		}
 		if w.cloud != nil {
 			w.cloud.work(w)
+		}
+		if w.proxy != nil {
+			w.proxy.work(w)
 		}
 		w.retire()
 	}
