@@ -54,7 +54,7 @@ func (w *world) recheckHolds(ip string, hadTime bool) {
 	names := w.holds()[ip]
 	w.api.mu.Unlock()
 	p := w.leader()
-	well := p != nil && time.Since(p.begin) > rivalry && !w.rivals.Load() && !w.faulty.Load()
+	well := p != nil && time.Since(p.begin) > rivalry && !w.rivals.Load() && !w.faulty.Load() && !w.rental.isAway()
 	switch {
 	case w.ctx.Err() != nil:
 	case len(names) < 2:
@@ -98,6 +98,9 @@ func (w *world) checkPublished(svc *corev1.Service) {
 		if !w.answers(ip) {
 			w.violate("service %s publishes %s, for which nobody answers", svc.Name, ip)
 		}
+		if w.rental != nil {
+			w.rental.checkPublished(svc.Name, ip)
+		}
 	}
 	for _, o := range w.api.objects["services"] {
 		other := as[corev1.Service](o)
@@ -116,6 +119,10 @@ func (w *world) checkPublished(svc *corev1.Service) {
 // or did not let go in time. One that shared its address may go at once.
 func (w *world) checkGone(svc *corev1.Service) {
 	if len(svc.Finalizers) == 0 || time.Since(svc.DeletionTimestamp.Time) >= place.ReleaseTimeout || svc.Annotations[lb.AnnotationSharingKey] != "" {
+		return
+	}
+	if w.rental != nil {
+		w.rental.checkGone(svc) // the routing is the fence
 		return
 	}
 	w.mu.Lock()
@@ -199,7 +206,11 @@ func (w *world) unsettled() []string {
 			}
 		}
 	}
-	return append(reasons, w.notHeld(wanted)...)
+	reasons = append(reasons, w.notHeld(wanted)...)
+	if w.rental != nil {
+		reasons = append(reasons, w.rental.unsettled(wanted)...)
+	}
+	return reasons
 }
 
 // notHeld compares what the nodes hold with what is wanted, by address.

@@ -78,6 +78,7 @@ func (p *process) run() {
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	made, err := cloud.New(cloud.Options{
+		Hetzner: w.rental.transport(p), ClusterName: clusterName,
 		ConfigFile: w.configFile, PollConfig: true, Client: client, REST: config, Informers: factory,
 		Recorder: recorder{p}, Metrics: metrics.NewKubeRegistry(), Clock: clock.RealClock{}, LeaseNamespace: "kube-system",
 		Exit: func(err error) {
@@ -108,7 +109,11 @@ func (p *process) run() {
 	made.Stop(p.ctx)
 }
 
-const concurrentServiceSyncs = 8
+const (
+	concurrentServiceSyncs = 8
+	// clusterName is that of all clusters, as people choose names.
+	clusterName = "production"
+)
 
 // terminate ends the process as SIGTERM does: it stops writing before it ends.
 func (p *process) terminate() {

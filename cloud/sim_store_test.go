@@ -2,6 +2,7 @@ package cloud_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,6 +61,8 @@ type fields = map[string]any
 type stored struct {
 	fields fields
 	raw    []byte
+	decode sync.Once
+	typed  any
 }
 
 func (s *stored) meta() fields { return s.fields["metadata"].(fields) }
@@ -78,6 +82,9 @@ type change struct {
 // store is what an API server does to objects: versions, generations, finalizers, preconditions, patches. It does not
 // validate: that the controller writes what the real one takes is shown by the end-to-end tests.
 type store struct {
+	// salt makes the UIDs of one cluster others than those of another.
+	salt string
+
 	mu      sync.Mutex
 	version int
 	uids    int
@@ -89,9 +96,9 @@ type store struct {
 	written func(resource, key string, was, is *stored)
 }
 
-func newStore(written func(resource, key string, was, is *stored)) *store {
+func newStore(salt string, written func(resource, key string, was, is *stored)) *store {
 	s := &store{
-		version: 100, objects: map[string]map[string]*stored{}, changes: map[string][]change{}, changed: make(chan struct{}),
+		salt: salt, version: 100, objects: map[string]map[string]*stored{}, changes: map[string][]change{}, changed: make(chan struct{}),
 		written: written,
 	}
 	for _, k := range kinds {
@@ -160,7 +167,8 @@ func (s *store) create(k kind, key string, body []byte) (*stored, error) {
 	}
 	s.uids++
 	m := f["metadata"].(fields)
-	m["uid"] = "uid-" + strconv.Itoa(s.uids) + "-" + key
+	// As random as real ones: their first eight characters tell them apart.
+	m["uid"] = fmt.Sprintf("%016x-%d", xxhash.Sum64String(fmt.Sprint(s.salt, s.uids)), s.uids)
 	m["creationTimestamp"] = timestamp()
 	m["generation"] = 1.0
 	f["apiVersion"], f["kind"] = k.apiVersion(), k.name
@@ -355,11 +363,14 @@ func (s *store) collectGarbage() {
 
 func timestamp() string { return metav1.Now().UTC().Format(time.RFC3339) }
 
-// as decodes an object.
+// as returns an object as what it is. Nobody changes what it returns.
 func as[T any](o *stored) *T {
-	v := new(T)
-	if err := json.Unmarshal(o.raw, v); err != nil {
-		panic(err)
-	}
-	return v
+	o.decode.Do(func() {
+		v := new(T)
+		if err := json.Unmarshal(o.raw, v); err != nil {
+			panic(err)
+		}
+		o.typed = v
+	})
+	return o.typed.(*T)
 }

@@ -47,7 +47,7 @@ func dualStack(svc *corev1.Service) {
 func (w *world) edit(name string, change func(*corev1.Service)) {
 	o, err := w.api.get(services, "default/"+name)
 	require.NoError(w.t, err)
-	svc := as[corev1.Service](o)
+	svc := as[corev1.Service](o).DeepCopy()
 	w.mu.Lock()
 	delete(w.published, string(svc.UID))
 	w.mu.Unlock()
@@ -73,11 +73,14 @@ func (w *world) addNode(name string) {
 	a := w.agents[name]
 	w.mu.Unlock()
 	if a == nil {
-		a = &agent{world: w, name: name, number: len(w.agents) + 1, bound: map[string]v1alpha1.State{}, poked: make(chan struct{})}
+		a = &agent{world: w, name: name, number: w.offset + len(w.agents) + 1, bound: map[string]v1alpha1.State{}, poked: make(chan struct{})}
 		w.mu.Lock()
 		w.agents[name] = a
 		w.mu.Unlock()
 		go a.run()
+	}
+	if w.rental != nil {
+		w.rental.addServer(name, a.number)
 	}
 	w.put("nodes", fields{"metadata": fields{"name": name}})
 	w.setReady(name, corev1.ConditionTrue)

@@ -83,6 +83,11 @@ type world struct {
 	begin      time.Time
 	configFile string
 	api        *store
+	// rental is what the cluster has at Hetzner; nil: nothing.
+	rental *rental
+	// hosts is what the names of its hosts begin with, and offset what their numbers begin after.
+	hosts  string
+	offset int
 	// faulty: calls of controllers fail now and then.
 	faulty atomic.Bool
 	// rivals: two controllers think that they lead, so that for a moment two nodes may be told to hold one address.
@@ -108,22 +113,33 @@ type world struct {
 // simulate runs a test in a world of three nodes and without a controller.
 func simulate(t *testing.T, seed uint64, plan crash, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		w := &world{
-			t: t, seed: seed, ctx: ctx, begin: time.Now(), plan: plan,
-			configFile: filepath.Join(t.TempDir(), "cloud.yaml"),
-			agents:     map[string]*agent{}, counts: map[string]int{}, published: map[string][]string{}, doubted: map[string]bool{},
-		}
-		w.api = newStore(w.check)
-		defer w.end(cancel)
+		w, end := newWorld(t, seed, plan, "n")
+		defer end()
 		w.configure(office)
-		w.put("namespaces", fields{"metadata": fields{"name": "default"}})
-		w.put("namespaces", fields{"metadata": fields{"name": "kube-system"}})
-		for _, name := range []string{"n1", "n2", "n3"} {
-			w.addNode(name)
-		}
+		w.furnish()
 		test(w)
 	})
+}
+
+// newWorld returns an empty world. Two of one seed are different clusters when their hosts have different names.
+func newWorld(t *testing.T, seed uint64, plan crash, hosts string) (w *world, end func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	w = &world{
+		t: t, seed: seed, ctx: ctx, begin: time.Now(), plan: plan, hosts: hosts,
+		configFile: filepath.Join(t.TempDir(), "cloud.yaml"),
+		agents:     map[string]*agent{}, counts: map[string]int{}, published: map[string][]string{}, doubted: map[string]bool{},
+	}
+	w.api = newStore(fmt.Sprint(hosts, seed), w.check)
+	return w, func() { w.end(cancel) }
+}
+
+// furnish adds what every cluster has, and three nodes.
+func (w *world) furnish() {
+	w.put("namespaces", fields{"metadata": fields{"name": "default"}})
+	w.put("namespaces", fields{"metadata": fields{"name": "kube-system"}})
+	for i := range 3 {
+		w.addNode(fmt.Sprint(w.hosts, i+1))
+	}
 }
 
 const office = `
@@ -276,6 +292,13 @@ func (w *world) until(what string, limit time.Duration, inTheWay func() []string
 	w.trace("until %s", what)
 	end := time.NewTimer(limit)
 	defer end.Stop()
+	var again <-chan time.Time
+	if w.rental != nil {
+		// Nothing tells of what happens at Hetzner.
+		ticker := time.NewTicker(5 * time.Second)
+		defer ticker.Stop()
+		again = ticker.C
+	}
 	for over := false; ; {
 		changed := w.api.next()
 		reasons := inTheWay()
@@ -291,6 +314,7 @@ func (w *world) until(what string, limit time.Duration, inTheWay func() []string
 		select {
 		case <-changed:
 			w.pass(10 * time.Millisecond) // there is more to come
+		case <-again:
 		case <-end.C:
 			over = true
 		}
