@@ -40,6 +40,8 @@ type account struct {
 	servers map[int64]lb.Server
 	// serversAt and readAt are when the last reads of servers and of Floating IPs began; zero: there was none.
 	serversAt, readAt time.Time
+	// doubted: a server that was listed may not be there any more.
+	doubted bool
 	// closed says why nothing is done in this account; nil: it is open.
 	closed *lb.Refusal
 	// work to be done, by what it is about.
@@ -233,13 +235,13 @@ func (l *Ledger) ourServer(id int64) bool {
 	return false
 }
 
-// NeedsServers reports whether a Node has come that none of the account's servers is known to be: its list has to be
-// read again.
+// NeedsServers reports whether a Node has come that none of the account's servers is known to be, or one of the servers
+// seems to be gone: their list has to be read again.
 func (l *Ledger) NeedsServers(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[key]
-	if a == nil || a.serversAt.IsZero() {
+	if a == nil || a.serversAt.IsZero() || a.doubted {
 		return true
 	}
 	for _, n := range l.nodes {
@@ -355,7 +357,7 @@ func (l *Ledger) takeServers(a *account, inv lb.Inventory) {
 	for _, s := range inv.Servers {
 		a.servers[s.ID] = s
 	}
-	a.serversAt = inv.Began
+	a.serversAt, a.doubted = inv.Began, false
 	for _, n := range l.candidateNodes() {
 		if l.findServer(n, proven) {
 			l.dirty(n)

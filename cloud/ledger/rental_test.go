@@ -637,3 +637,26 @@ pools:
 	assert.Zero(t, f.Server)
 	assert.Len(t, w.cloud.ips, 1)
 }
+
+// TestServerDeleted: that a server is gone shows when something is to be assigned to it, and is not tried over and over.
+func TestServerDeleted(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1", "n2")
+	w.cloud.fail = func(j Job) *Fault {
+		if j.Op == OpAssign {
+			return &Fault{Kind: FaultNotFound, Message: "no such server"}
+		}
+		return nil
+	}
+	w.ledger.Drain()
+	w.create("web")
+	w.settle()
+	assert.True(t, w.ledger.NeedsServers(projectKey))
+	assert.True(t, w.ledger.Drain().Reads[projectKey])
+	w.cloud.calls = nil
+	w.cloud.lastRead = w.now.Add(time.Hour) // no answer to that
+	for range 60 {
+		w.pass(time.Second)
+		w.settle()
+	}
+	assert.Less(t, len(w.cloud.calls), 15, "%v", w.cloud.calls)
+}

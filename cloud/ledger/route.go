@@ -130,6 +130,9 @@ func (l *Ledger) reroute(a *address) {
 	r := a.route
 	job, waiting := l.nextCall(a)
 	r.done = job == nil && waiting == nil && !r.busy
+	if r.done {
+		r.retry = retry{}
+	}
 	l.plan(r.account, target{addr: a.addr}, job, r.retry, r.busy)
 	if waiting == nil && (job != nil || r.busy) {
 		waiting = lb.Refuse(lb.ReasonRouting, "waiting for the cloud")
@@ -336,10 +339,11 @@ func (l *Ledger) routeDone(job Job, res Answer, now time.Time) {
 		return
 	}
 	a.route.busy = false
-	if res.Fault == nil {
-		a.route.retry = retry{}
-	} else {
+	switch {
+	case res.Fault != nil:
 		l.routeFailed(a, job, res.Fault, now)
+	case job.Op != OpLook:
+		a.route.retry = retry{}
 	}
 	if res.Fault == nil {
 		l.routeChanged(a, job, res)
@@ -404,7 +408,10 @@ func (l *Ledger) routeFailed(a *address, job Job, f *Fault, now time.Time) {
 		case OpAssign:
 			// The Floating IP or the server: the one is looked at now, the other with the next read.
 			a.route.look = true
-			l.effects.read(a.route.account)
+			if acct := l.accounts[a.route.account]; acct != nil {
+				acct.doubted = true
+				l.effects.read(acct.key)
+			}
 		default:
 			a.route.gone, a.route.look = true, false
 			if r := l.rented[prefixOf(a.addr)]; r != nil && r.ID == job.ID {
