@@ -203,9 +203,13 @@ func (l *Ledger) accountsWith(id int64) (keys []string) {
 	return keys
 }
 
-// serverNamed returns the server that has the Node's name and one of its addresses; 0: there is none, or several.
+// serverNamed returns the server that has the Node's name and one of its addresses; 0: there is none, or several. A list
+// that is older than the Node may show a server of that name that is gone.
 func (l *Ledger) serverNamed(n *node) (found int64) {
 	for _, a := range l.accounts {
+		if a.serversAt.Before(n.since) {
+			continue
+		}
 		for id := range a.servers {
 			if s := a.servers[id]; n.named(&s) {
 				if found != 0 && found != id {
@@ -235,13 +239,13 @@ func (l *Ledger) ourServer(id int64) bool {
 	return false
 }
 
-// NeedsServers reports whether a Node has come that none of the account's servers is known to be, or one of the servers
-// seems to be gone: their list has to be read again.
+// NeedsServers reports whether the list of the account's servers has to be read again: a Node has come that is none of
+// them, one of them seems to be gone, or none of them is one of our Nodes.
 func (l *Ledger) NeedsServers(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.accounts[key]
-	if a == nil || a.serversAt.IsZero() || a.doubted {
+	if a == nil || a.serversAt.IsZero() || a.doubted || a.closed != nil {
 		return true
 	}
 	for _, n := range l.nodes {

@@ -660,3 +660,24 @@ func TestServerDeleted(t *testing.T) {
 	}
 	assert.Less(t, len(w.cloud.calls), 15, "%v", w.cloud.calls)
 }
+
+// TestNodeReplaced: another Node on another server of the same name is not taken to run on the server that is gone, also
+// when all servers of the cluster were replaced.
+func TestNodeReplaced(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	w.cloud.servers = append([]lb.Server(nil), w.cloud.servers...)
+	w.cloud.servers[0].ID = 200
+	w.cloud.of(uid)[0].Server = 0
+	n := w.nodes["n1"]
+	w.removeNode("n1")
+	w.settle()
+	delete(w.objects, "n1")
+	n.UID = "another"
+	w.nodes["n1"] = n
+	w.ledger.SetNode(n, w.now)
+	w.goOn()
+	assert.EqualValues(t, 200, w.cloud.of(uid)[0].Server)
+}
