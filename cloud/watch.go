@@ -251,7 +251,9 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	if err != nil {
 		return s, fmt.Errorf("list nodes: %w", err)
 	}
+	uids := map[string]string{}
 	for i := range nodes.Items {
+		uids[nodes.Items[i].Name] = string(nodes.Items[i].UID)
 		s.Nodes = append(s.Nodes, nodeOf(&nodes.Items[i]))
 	}
 	objects, err := r.addresses.List(ctx, live)
@@ -265,7 +267,7 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 		o := &objects.Items[i]
 		r.writer.remember(o.Name, objectOf(o))
 		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), ServerID: lb.HetznerID(o.Spec.ProviderID),
-			Entries: entriesOf(o), Report: reportOf(o)})
+			Former: !ownedBy(o, uids[o.Name]), Entries: entriesOf(o), Report: reportOf(o)})
 	}
 	services, err := r.options.Client.CoreV1().Services(metav1.NamespaceAll).List(ctx, live)
 	if err != nil {

@@ -49,8 +49,10 @@ type ObjectSnapshot struct {
 	Object
 	// ServerID of the node at the cloud, as it was found; 0: it was not.
 	ServerID int64
-	Entries  []EntryView
-	Report   Report
+	// Former: it is that of a Node that was deleted, whether there is one of that name again or not.
+	Former  bool
+	Entries []EntryView
+	Report  Report
 }
 
 // Adopt takes over what the cluster says, before anything is handed out: first what NodeAddresses say, which only
@@ -148,7 +150,12 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 		n.goneSince = now
 	}
 	n.object = o.Object
-	n.foundID = o.ServerID
+	switch {
+	case !o.Former:
+		n.foundID = o.ServerID
+	case o.ServerID != 0:
+		l.former[o.ServerID] = true // and the Node of that name may run on another
+	}
 	n.seq, n.written = 1, 1
 	n.commits = []commit{{1, o.Generation, now}}
 	for _, v := range o.Entries {

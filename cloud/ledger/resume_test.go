@@ -126,3 +126,28 @@ func TestFirstNodeOpensItsAccount(t *testing.T) {
 	w.ledger.SetNode(n, w.now)
 	assert.True(t, w.ledger.Drain().Reads[projectKey])
 }
+
+// TestNodeReplacedWhileDown: a Node that was made again under its name may run on another server, and what is still
+// assigned to the one before is ours to move.
+func TestNodeReplacedWhileDown(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	f := w.cloud.add("198.51.100.1/32", 0)
+	w.goOn()
+	uid := w.create("web", func(r *lb.Request) { r.Pool = "listed" })
+	w.settle()
+	w.served(uid)
+	require.EqualValues(t, 100, f.Server)
+	second := w.cloud.servers[0]
+	second.ID = 200
+	w.cloud.servers = append([]lb.Server(nil), w.cloud.servers...)
+	w.cloud.servers[0].Name = "n1-old"
+	w.cloud.servers = append(w.cloud.servers, second)
+	n := w.nodes["n1"]
+	n.UID = "another"
+	w.nodes["n1"] = n
+	w.objects["n1"].former = true
+	w.restart()
+	w.objects["n1"].former = false
+	w.goOn()
+	assert.EqualValues(t, 200, f.Server)
+}

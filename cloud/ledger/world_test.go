@@ -52,6 +52,8 @@ type object struct {
 	entries  []EntryView
 	observed int64
 	serverID int64
+	// former: its Node was deleted since.
+	former bool
 	// bound is what is on the host: it outlives the object.
 	bound map[netip.Addr]place.State
 	dead  bool
@@ -126,7 +128,7 @@ func (w *world) snapshot() Snapshot {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
 		o := w.objects[name]
-		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, ServerID: o.serverID, Entries: o.entries, Report: o.report()})
+		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, ServerID: o.serverID, Former: o.former, Entries: o.entries, Report: o.report()})
 	}
 	for _, uid := range slices.Sorted(maps.Keys(w.services)) {
 		v := w.services[uid]
