@@ -41,8 +41,10 @@ type tenant struct {
 	// cancel ends it.
 	cancel context.CancelFunc
 
-	mu      sync.Mutex
-	flying  int
+	mu     sync.Mutex
+	flying int
+	// tokens counts the tokens that came into use: what was read with an earlier one says nothing.
+	tokens  int
 	reading bool
 	// due is when the account is read next, atStart the reads that a new leader still owes.
 	due       time.Time
@@ -220,6 +222,17 @@ func faultOf(err error) *ledger.Fault {
 	return &ledger.Fault{Kind: faults[e.Kind], Message: e.Error(), RetryAt: e.RetryAt}
 }
 
+// accept takes a new token into use. False: the file has changed again.
+func (t *tenant) accept(candidate *hetzner.Account) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !candidate.Accept() {
+		return false
+	}
+	t.tokens++
+	return true
+}
+
 // startRead begins a read of the account when one is due, and returns when the next one is.
 func (t *tenant) startRead(ctx context.Context, now time.Time) time.Time {
 	t.mu.Lock()
@@ -241,18 +254,25 @@ func (t *tenant) startRead(ctx context.Context, now time.Time) time.Time {
 		t.atStart = t.atStart[1:]
 	}
 	t.reading = true
+	token := t.tokens
 	servers := now.Sub(t.lastFully) >= serversEvery || t.room.ledger().NeedsServers(t.account.Key())
-	t.room.working.Go(func() { t.read(ctx, servers) })
+	t.room.working.Go(func() { t.read(ctx, servers, token) })
 	return time.Time{}
 }
 
 // read takes in what the account shows.
-func (t *tenant) read(ctx context.Context, servers bool) {
+func (t *tenant) read(ctx context.Context, servers bool, token int) {
 	inventory, err := t.account.Inventory(ctx, servers)
 	now := t.room.options.Clock.Now()
 	t.mu.Lock()
 	t.reading = false
 	t.lastRead = now
+	if token != t.tokens {
+		t.due = now
+		t.mu.Unlock()
+		t.wake()
+		return
+	}
 	if err != nil {
 		t.due = now.Add(min(readRetry<<min(t.failures, 20), readRetryMax))
 		t.failures++

@@ -157,6 +157,17 @@ func (t *tenants) reread(ctx context.Context) {
 	}
 }
 
+// accept takes a new token into use. False: the file has changed again.
+func (t *tenants) accept(a, candidate *hetzner.Account) bool {
+	t.mu.Lock()
+	x := t.of[a.Key()]
+	t.mu.Unlock()
+	if x == nil {
+		return candidate.Accept()
+	}
+	return x.accept(candidate)
+}
+
 // judge takes a new token into use, or says why not.
 func (t *tenants) judge(ctx context.Context, a, candidate *hetzner.Account) {
 	if !candidate.Ready(false).IsZero() {
@@ -173,11 +184,12 @@ func (t *tenants) judge(ctx context.Context, a, candidate *hetzner.Account) {
 	case !t.room.ledger().Proves(inventory.Servers):
 		why = fmt.Sprintf("none of its %d servers is a Node of this cluster: it is that of another project", len(inventory.Servers))
 	default:
-		if candidate.Accept() {
+		if t.accept(a, candidate) {
 			t.room.tellPod(corev1.EventTypeNormal, eventTokenAccepted, "the new token of account "+a.Key()+" is in use")
 			t.room.ledger().TokenChanged(a.Key(), now())
 			t.room.ledger().Inventory(a.Key(), inventory, now())
 			t.room.drain()
+			t.wake(ledger.Effects{Reads: map[string]bool{a.Key(): true}})
 		}
 		return
 	}
