@@ -120,13 +120,13 @@ func (a *Allocator) plan(s *service, req *lb.Request) plan {
 func (a *Allocator) decide(s *service, req *lb.Request) plan {
 	families := wantedFamilies(req)
 	if len(families) == 0 {
-		return s.keep(req, nil, lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family"))
+		return s.keep(nil, lb.Refuse(lb.ReasonFamilyUnavailable, "spec.ipFamilies is empty: name at least one family"))
 	}
 	asked := a.asked(s, req)
 	w := a.way(s, req, asked, families)
 	switch {
 	case w.refusal != nil:
-		return s.keep(req, families, w.refusal)
+		return s.keep(families, w.refusal)
 	case w.ports:
 		return a.decidePorts(s, req, families, w.pool)
 	}
@@ -141,7 +141,7 @@ func (a *Allocator) decide(s *service, req *lb.Request) plan {
 func (a *Allocator) decideAddresses(s *service, req *lb.Request, asked ask, families []lb.Family) plan {
 	flaw, refusal := a.checkAsk(s, req, asked, families)
 	if refusal != nil {
-		return s.keep(req, families, refusal)
+		return s.keep(families, refusal)
 	}
 	var p plan
 	served := false      // with an address that is what is asked for
@@ -153,7 +153,7 @@ func (a *Allocator) decideAddresses(s *service, req *lb.Request, asked ask, fami
 			c := a.choose(s, req, f, pending)
 			switch {
 			case c.refused && req.FamilyPolicy == lb.RequireDualStack:
-				return s.keep(req, families, c.refusal)
+				return s.keep(families, c.refusal)
 			case len(c.addrs) == 0 && c.from == nil:
 				missing = first(missing, c.refusal)
 			default:
@@ -171,7 +171,7 @@ func (a *Allocator) decideAddresses(s *service, req *lb.Request, asked ask, fami
 		p.want = append(p.want, addrs...)
 	}
 	if !served && len(asked.addrs) == 0 {
-		p.ports = s.keptPorts(req)
+		p.ports = s.keptPorts()
 	}
 	if len(p.want) == 0 {
 		p.want = s.kept(families)

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 	"pgregory.net/rapid"
@@ -30,7 +31,9 @@ func genPools(t *rapid.T) []config.Pool {
 	for i := range most {
 		p := config.Pool{Name: fmt.Sprintf("p%d", i), AutoAssign: !rarely(t, 4, "named only"), Priority: rapid.IntRange(0, 1).Draw(t, "priority")}
 		switch rapid.IntRange(0, 5).Draw(t, "source") {
-		case 0: // an updater
+		case 0: // a port range of its own at one of two hosts
+			low := uint16(80 + 3*i)
+			p.Updater = &config.Updater{Host: rapid.SampledFrom([]string{"192.0.2.1", "lb.example.com"}).Draw(t, "host"), PortLow: low, PortHigh: low + uint16(rapid.IntRange(0, 2).Draw(t, "range"))}
 		case 1, 2:
 			p.Hetzner = genEphemeral(t)
 		default:
@@ -62,10 +65,41 @@ func genEphemeral(t *rapid.T) *config.HetznerPool {
 	}}
 }
 
+func genPort(t *rapid.T) lb.Port {
+	return lb.Port{Number: uint16(rapid.IntRange(80, 85).Draw(t, "number")), Protocol: rapid.SampledFrom([]lb.Protocol{lb.TCP, lb.UDP}).Draw(t, "protocol")}
+}
+
+// genPorts gives a Service further ports and what decides about an external load balancer.
+func genPorts(t *rapid.T, r *lb.Request) {
+	for rarely(t, 3, "one more port") {
+		if p := genPort(t); !slices.Contains(r.Ports, p) {
+			r.Ports = append(r.Ports, p)
+		}
+	}
+	if rarely(t, 20, "SCTP") {
+		r.Ports = append(r.Ports, lb.Port{Number: 132, Protocol: lb.SCTP})
+	}
+	for _, p := range r.Ports {
+		wish := lb.PortWish{Number: p.Number, Protocol: p.Protocol, Port: uint16(rapid.IntRange(79, 89).Draw(t, "wish"))}
+		if rarely(t, 4, "wished") && !slices.ContainsFunc(r.LBPorts, func(w lb.PortWish) bool { return w.Port == wish.Port && w.Protocol == wish.Protocol }) {
+			r.LBPorts = append(r.LBPorts, wish)
+		}
+	}
+	r.LBPortsOnly = len(r.LBPorts) > 0 && rarely(t, 4, "only these")
+	r.SourceRanges, r.ClientIP, r.NoNodePorts = rarely(t, 30, "source ranges"), rarely(t, 30, "client IP"), rarely(t, 30, "no node ports")
+}
+
+func genPortLease(t *rapid.T) lb.PortLease {
+	return lb.PortLease{
+		Pool: rapid.SampledFrom([]string{"p0", "p1", "p2", "gone"}).Draw(t, "pool"), Service: genPort(t), Port: uint16(rapid.IntRange(79, 89).Draw(t, "port")),
+	}
+}
+
 func genRequest(t *rapid.T) lb.Request {
 	i := rapid.IntRange(0, 7).Draw(t, "service")
 	r := web(fmt.Sprintf("ns%d/s%d", i%2, i), born(i%3))
 	r.Ports = []lb.Port{{Number: uint16(rapid.IntRange(80, 83).Draw(t, "port")), Protocol: rapid.SampledFrom([]lb.Protocol{"TCP", "UDP"}).Draw(t, "protocol")}}
+	genPorts(t, &r)
 	r.Labels = map[string]string{"expose": rapid.SampledFrom([]string{"true", "false"}).Draw(t, "label")}
 	r.NamespaceLabels = map[string]string{"tier": rapid.SampledFrom([]string{"public", "private"}).Draw(t, "namespace label")}
 	switch rapid.IntRange(0, 4).Draw(t, "families") {

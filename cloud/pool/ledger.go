@@ -56,9 +56,11 @@ type lease struct {
 // service is what is remembered of a Service that holds something: what decides about sharing.
 type service struct {
 	lb.Ref
-	created  time.Time
-	key      string
-	ports    []lb.Port
+	created time.Time
+	key     string
+	ports   []lb.Port
+	// served are those that an external load balancer serves, if one does.
+	served   []lb.Port
 	local    bool
 	selector string
 	// reserved are the addresses that spec.externalIPs binds to this Service alone.
@@ -103,6 +105,7 @@ func (a *Allocator) know(req *lb.Request) *service {
 	}
 	s.Ref, s.created, s.key = req.Ref, req.Created, req.SharingKey
 	s.ports, s.local, s.selector = slices.Clone(req.Ports), req.Local, req.PodSelector
+	s.served = slices.Clone(req.Served())
 	s.reserved = nil
 	if len(req.Addresses) == 0 {
 		s.reserved = slices.Clone(req.ExternalIPs)

@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -27,10 +28,24 @@ func buyer(p *config.Pool) bool { return p.Hetzner != nil && p.Hetzner.Ephemeral
 
 // kind orders what pools give out.
 func kind(p *config.Pool) int {
-	if buyer(p) {
+	switch {
+	case buyer(p):
+		return 2
+	case updater(p):
 		return 1
 	}
 	return 0
+}
+
+// preferred is the order of a free choice.
+func preferred(x, y config.Pool) int {
+	restricted := func(p config.Pool) int {
+		if len(p.AllowedNamespaces) > 0 || p.NamespaceSelector != nil {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(restricted(x), restricted(y)), cmp.Compare(y.Priority, x.Priority), cmp.Compare(kind(&x), kind(&y)), cmp.Compare(x.Name, y.Name))
 }
 
 func buys(p *config.Pool, f lb.Family) bool {
@@ -170,7 +185,8 @@ func (m *model) checkOrders(t require.TestingT, req lb.Request, got pool.Result,
 		wanted := i == 0 || req.FamilyPolicy != lb.SingleStack
 		order := m.ordered(req.UID, f)
 		ofFamily := func(a netip.Addr) bool { return lb.FamilyOf(a) == f }
-		if len(had[f]) > 0 && wanted && len(asked) == 0 && req.FamilyPolicy != lb.RequireDualStack && !slices.ContainsFunc(before, ofFamily) {
+		if len(had[f]) > 0 && wanted && len(asked) == 0 && req.FamilyPolicy != lb.RequireDualStack && !slices.ContainsFunc(before, ofFamily) &&
+			(req.Pool != "" || len(m.portsOf(req.UID)) == 0) {
 			p := m.named(had[f][0].Pool)
 			if serves(*p, req) && (p.AutoAssign && req.Pool == "" || p.Name == req.Pool) {
 				require.Equal(t, had[f], order, "an order stays")

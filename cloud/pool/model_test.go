@@ -41,6 +41,7 @@ func addressesOf(s *netipx.IPSet) []netip.Addr {
 // Allocators are told the same; they must answer the same.
 type model struct {
 	real, twin *pool.Allocator
+	portModel
 
 	pools      []config.Pool
 	holders    map[netip.Addr][]string
@@ -86,6 +87,7 @@ func (m *model) setPools(pools []config.Pool) {
 		}
 	}
 	m.reorder()
+	m.rehomePorts()
 }
 
 func (m *model) take(uid string, a netip.Addr, name string) {
@@ -176,6 +178,7 @@ func (m *model) adopt(t require.TestingT, req lb.Request, l lb.Lease) {
 func (m *model) assign(t require.TestingT, req lb.Request) {
 	m.views[req.UID] = req
 	before := slices.Clone(m.leases[req.UID])
+	e := m.expect(req)
 	got := m.real.Assign(req)
 	require.Equal(t, got, m.twin.Assign(req), "same input, same output")
 
@@ -192,13 +195,13 @@ func (m *model) assign(t require.TestingT, req lb.Request) {
 	}
 	require.Len(t, append(slices.Clone(fresh), before...), len(want)+len(leave), "what was held is wanted or left")
 	if len(before) > 0 {
-		require.NotEmpty(t, want, "nothing takes away the last address")
+		require.Positive(t, len(want)+len(got.Ports), "nothing takes away the last address")
 	}
 	if got.Refusal != nil {
 		require.NotEmpty(t, got.Refusal.Message)
 		require.Less(t, len(got.Refusal.Message), 1024)
 	} else {
-		require.Positive(t, len(want)+len(got.Orders), "neither served nor refused")
+		require.Positive(t, len(want)+len(got.Orders)+len(got.Ports), "neither served nor refused")
 	}
 	m.checkAsked(t, req, got.Refusal, want, fresh)
 	m.checkOrders(t, req, got, before)
@@ -212,13 +215,14 @@ func (m *model) assign(t require.TestingT, req lb.Request) {
 		}
 		require.True(t, has(lb.IPv4) && has(lb.IPv6) || got.Refusal != nil && len(fresh)+len(got.Orders) == 0, "both families or nothing new: %v", got)
 	}
-	if got.Refusal != nil && got.Refusal.Reason == lb.ReasonPoolExhausted {
+	if got.Refusal != nil && got.Refusal.Reason == lb.ReasonPoolExhausted && e.way == "addresses" {
 		m.checkExhausted(t, req)
 	}
-	if got.Refusal != nil && len(before) == 0 && len(want)+len(got.Orders) == 0 {
+	if got.Refusal != nil && len(before) == 0 && len(want)+len(got.Orders) == 0 && e.way == "addresses" {
 		require.False(t, m.servable(req), "%v could be served, and is refused: %s", req, got.Refusal)
 	}
-	m.checkKept(t, req, got.Refusal, before, want, fresh)
+	m.checkKept(t, req, got.Refusal, e.way, before, want, fresh)
+	m.checkPorts(t, req, e, got, len(fresh))
 	for _, a := range fresh {
 		m.take(req.UID, a, m.home(a).Name)
 	}
@@ -254,6 +258,7 @@ func (m *model) check(t require.TestingT) {
 		require.Equal(t, orders, m.real.Orders(uid), "orders of %s", uid)
 	}
 	require.Equal(t, m.usage(), m.real.Usage())
+	m.comparePorts(t)
 }
 
 func (m *model) usage() []lb.Usage {
@@ -303,10 +308,23 @@ func (m *model) drain(t require.TestingT) {
 			m.release(t, uid, a)
 		}
 	}
+	for len(m.ports) > 0 {
+		m.releasePort(t, m.ports[0].uid, m.ports[0].lease())
+	}
 	m.check(t)
 	n := 0
 	for _, p := range m.pools {
 		if buyer(&p) {
+			continue
+		}
+		if updater(&p) && serves(p, web("ns0/drain")) {
+			for range 2 * (p.Updater.PortHigh - p.Updater.PortLow + 1) {
+				n++
+				req := web(fmt.Sprintf("ns0/drain%d", n), inPool(p.Name), port(80, []lb.Protocol{lb.TCP, lb.UDP}[n%2]))
+				m.assign(t, req)
+				require.Len(t, m.portsOf(req.UID), 1, "a port was lost")
+			}
+			require.Empty(t, unusedPorts(m.real, p.Name))
 			continue
 		}
 		for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
@@ -385,8 +403,20 @@ func live(t *rapid.T) {
 				m.release(t, uid, a)
 			}
 		},
+		"leave ports": func(t *rapid.T) {
+			for _, p := range m.portsOf(genRequest(t).UID) {
+				if p.leaving {
+					m.releasePort(t, p.uid, p.lease())
+				}
+			}
+		},
+		"adopt port":   func(t *rapid.T) { m.adoptPort(t, genRequest(t), genPortLease(t)) },
+		"release port": func(t *rapid.T) { m.releasePort(t, genRequest(t).UID, genPortLease(t)) },
 		"delete": func(t *rapid.T) {
 			uid := genRequest(t).UID
+			for _, p := range m.portsOf(uid) {
+				m.releasePort(t, uid, p.lease())
+			}
 			for _, a := range slices.Clone(m.leases[uid]) {
 				m.release(t, uid, a)
 			}

@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"slices"
+
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
@@ -119,25 +121,25 @@ func (a *Allocator) decidePorts(s *service, req *lb.Request, families []lb.Famil
 		}
 	}
 	if refusal != nil {
-		return s.keep(req, families, refusal)
+		return s.keep(families, refusal)
 	}
 	return plan{ports: grants, refusal: flaw}
 }
 
 // keep is the plan for a Service that goes on with what it has because what it asks for is refused.
-func (s *service) keep(req *lb.Request, families []lb.Family, refusal *lb.Refusal) plan {
-	return plan{want: s.kept(families), ports: s.keptPorts(req), refusal: refusal}
+func (s *service) keep(families []lb.Family, refusal *lb.Refusal) plan {
+	return plan{want: s.kept(families), ports: s.keptPorts(), refusal: refusal}
 }
 
 // keptPorts are those that serve what the Service has still, without what it is about to leave unless that is all there
 // is. A port for what the Service has no more is of no use to anybody.
-func (s *service) keptPorts(req *lb.Request) []grant {
+func (s *service) keptPorts() []grant {
 	if len(s.portLeases) == 0 || s.onAddresses() && !s.onPorts() {
 		return nil
 	}
 	var kept []grant
 	host := s.mainPort("").record.host
-	for _, p := range req.Served() {
+	for _, p := range s.served {
 		if l := s.portFor(p, func(r *portRecord) bool { return r.host == host }); l != nil {
 			kept = append(kept, grant{portKey: l.record.portKey, serves: p})
 		}
@@ -152,7 +154,7 @@ func (a *Allocator) fit(s *service, req *lb.Request, p *pool) ([]grant, *lb.Refu
 	if refusal := unsupported(req, p); refusal != nil {
 		return nil, refusal
 	}
-	f := fitting{a: a, service: s, req: req, pool: p, served: req.Served(), taken: map[portKey]bool{}}
+	f := fitting{a: a, service: s, req: req, pool: p, served: s.served, taken: map[portKey]bool{}}
 	if p != nil {
 		f.host = p.ports.host
 	} else {
@@ -321,16 +323,17 @@ func (a *Allocator) grantPorts(s *service, grants []grant) (ports, leave []lb.Po
 	return ports, leave
 }
 
-// onPorts says whether the Service has ports that it is not about to leave, onAddresses whether it has such addresses.
+// onPorts says whether the Service has ports that it is not about to leave and that serve what it has still.
 func (s *service) onPorts() bool {
 	for _, l := range s.portLeases {
-		if !l.leaving {
+		if l.rank() == stays {
 			return true
 		}
 	}
 	return false
 }
 
+// onAddresses says whether the Service has addresses that it is not about to leave.
 func (s *service) onAddresses() bool {
 	for _, l := range s.leases {
 		if !l.leaving {
@@ -340,12 +343,30 @@ func (s *service) onAddresses() bool {
 	return false
 }
 
-// mainPort is the port that tells where the Service is, in the pool when one is named: the first that was taken, one that
-// stays before one that is left. Nil when it holds none.
+// The ranks of a port among those that a Service holds.
+const (
+	idle   = iota // it serves nothing that the Service has still
+	leaves        // it serves, and is about to be left
+	stays
+)
+
+func (l *portLease) rank() int {
+	switch {
+	case !slices.ContainsFunc(l.service.served, l.serves.Same):
+		return idle
+	case l.leaving:
+		return leaves
+	default:
+		return stays
+	}
+}
+
+// mainPort is the port that tells where the Service is, in the pool when one is named: of the highest rank, the first that
+// was taken. Nil when it holds none.
 func (s *service) mainPort(pool string) *portLease {
 	var main *portLease
 	for _, l := range s.portLeases {
-		if (pool == "" || l.record.pool == pool) && (main == nil || main.leaving && !l.leaving) {
+		if (pool == "" || l.record.pool == pool) && (main == nil || l.rank() > main.rank()) {
 			main = l
 		}
 	}
