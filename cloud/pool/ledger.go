@@ -69,7 +69,7 @@ type service struct {
 	leases []*lease
 	// orders by family, at most one of each.
 	orders []*order
-	// portLeases in order of taking.
+	// portLeases in order of taking; one that was about to be left and stays is taken anew.
 	portLeases []*portLease
 }
 

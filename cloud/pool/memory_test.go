@@ -21,7 +21,8 @@ func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
 	addresses, err := b.IPSet()
 	require.NoError(t, err)
 	rented := config.Pool{Name: "rented", AutoAssign: true, Hetzner: &config.HetznerPool{Ephemeral: &config.Ephemeral{IPv4: true}}}
-	pools := []config.Pool{{Name: "office", Addresses: addresses, AutoAssign: true}, rented}
+	edge := config.Pool{Name: "edge", Updater: &config.Updater{Host: "lb.example.com", PortLow: 8100, PortHigh: 8102}}
+	pools := []config.Pool{{Name: "office", Addresses: addresses, AutoAssign: true}, edge, rented}
 	a := New(pools)
 	for round := range 3 {
 		for i := range 12 {
@@ -35,6 +36,12 @@ func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
 			req.SharingKey = []string{"", "m", "k"}[(i+round)%3]
 			a.Assign(req)
 			a.Adopt(req, lb.Lease{Addr: netip.MustParseAddr("192.0.2.1"), Pool: "office"})
+			if i%4 == 0 {
+				req.Pool, req.UID = "edge", req.UID+"-edge"
+				a.Assign(req)
+				req.Pool = "office"
+				a.Assign(req)
+			}
 		}
 		outside := netip.MustParseAddr("203.0.113.1")
 		a.Adopt(lb.Request{Ref: lb.Ref{UID: "outside"}}, lb.Lease{Addr: outside, Pool: "gone"})
@@ -43,24 +50,30 @@ func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
 		a.Unquarantine(outside)
 		a.Withhold(outside, lb.Refuse("Gone", "gone"))
 		a.Withhold(outside, nil)
+		a.AdoptPort(lb.Request{Ref: lb.Ref{UID: "outside"}}, lb.PortLease{Pool: "gone", Service: lb.Port{Number: 80, Protocol: lb.TCP}, Port: 80})
 		a.Bought(fmt.Sprint(round, "-", 9), outside)
 		for uid := range a.services {
 			for _, l := range a.Leases(uid) {
 				a.Release(uid, l.Addr)
+			}
+			for _, l := range a.Ports(uid) {
+				a.ReleasePort(uid, l.Pool, l.Port, l.Service.Protocol)
 			}
 			if round > 0 {
 				a.CancelOrder(uid, lb.IPv4)
 			}
 		}
 		if round == 0 {
-			a.SetPools(pools[:1])
+			a.SetPools(pools[:2])
 			a.SetPools(pools)
 		}
 		assert.Empty(t, a.services)
 		assert.Empty(t, a.groups)
 		assert.Len(t, a.records, 4)
+		assert.Len(t, a.portRecords, 3)
 		assert.Equal(t, 4, a.spaces[0].freed.len)
 	}
 	a.SetPools(nil)
 	assert.Empty(t, a.records)
+	assert.Empty(t, a.portRecords)
 }

@@ -3,7 +3,6 @@ package pool_test
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/stretchr/testify/require"
@@ -387,8 +386,7 @@ func (m *model) checkPorts(t require.TestingT, req lb.Request, e expected, got p
 func (m *model) keptPorts(req lb.Request) (kept []lb.PortLease) {
 	mine := m.portsOf(req.UID)
 	stays := func(p *modelPort) bool { return !p.leaving }
-	onAddresses := slices.ContainsFunc(m.leases[req.UID], func(a netip.Addr) bool { return !slices.Contains(m.leaving[req.UID], a) })
-	if onAddresses && !slices.ContainsFunc(mine, func(p *modelPort) bool { return p.stays(req) }) {
+	if len(m.leases[req.UID]) > 0 && !slices.ContainsFunc(mine, func(p *modelPort) bool { return p.stays(req) }) {
 		return nil
 	}
 	for _, s := range req.Served() {
@@ -406,6 +404,7 @@ func (m *model) keptPorts(req lb.Request) (kept []lb.PortLease) {
 }
 
 func (m *model) takePorts(t require.TestingT, req lb.Request, got pool.Result) {
+	m.sortPorts(req)
 	mine := m.portsOf(req.UID)
 	for _, p := range mine {
 		p.leaving = true
@@ -437,7 +436,24 @@ func (m *model) takePorts(t require.TestingT, req lb.Request, got pool.Result) {
 			leave = append(leave, p.lease())
 		}
 	}
-	require.Equal(t, leave, got.LeavePorts, "what is held is wanted or left")
+	require.ElementsMatch(t, leave, got.LeavePorts, "what is held is wanted or left")
+	m.sortPorts(req)
+}
+
+// sortPorts puts the Service's ports in the order of their ranks.
+func (m *model) sortPorts(req lb.Request) {
+	rank := func(p *modelPort) int {
+		switch {
+		case p.uid != req.UID:
+			return 0
+		case p.stays(req):
+			return 1
+		case slices.ContainsFunc(req.Served(), p.serves.Same):
+			return 2
+		}
+		return 3
+	}
+	slices.SortStableFunc(m.ports, func(x, y *modelPort) int { return cmp.Compare(rank(x), rank(y)) })
 }
 
 func (m *model) hostOf(name string) string {

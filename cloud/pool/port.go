@@ -72,7 +72,7 @@ func (a *Allocator) AdoptPort(req lb.Request, held lb.PortLease) *lb.Refusal {
 	return nil
 }
 
-// Ports lists all ports that the Service holds, in order of taking.
+// Ports lists all ports that the Service holds. Those that the last Assign told to leave may stand anywhere among them.
 func (a *Allocator) Ports(uid string) []lb.PortLease {
 	s := a.services[uid]
 	if s == nil {

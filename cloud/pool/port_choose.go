@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
@@ -37,7 +38,7 @@ func (a *Allocator) way(s *service, req *lb.Request, asked ask, families []lb.Fa
 		return way{ports: true, pool: named}
 	case req.Pool != "":
 		return way{ports: named == nil && s.mainPort(req.Pool) != nil}
-	case s.onPorts() || len(s.leases) == 0 && len(s.portLeases) > 0:
+	case s.onPorts(), len(s.leases) == 0 && len(s.portLeases) > 0:
 		if home := a.named[s.mainPort("").record.pool]; home != nil && home.ports != nil {
 			return way{ports: true, pool: home}
 		}
@@ -134,7 +135,7 @@ func (s *service) keep(families []lb.Family, refusal *lb.Refusal) plan {
 // keptPorts are those that serve what the Service has still, without what it is about to leave unless that is all there
 // is. A port for what the Service has no more is of no use to anybody.
 func (s *service) keptPorts() []grant {
-	if len(s.portLeases) == 0 || s.onAddresses() && !s.onPorts() {
+	if len(s.portLeases) == 0 || len(s.leases) > 0 && !s.onPorts() {
 		return nil
 	}
 	var kept []grant
@@ -304,6 +305,8 @@ func (f *fitting) missing(p lb.Port) *lb.Refusal {
 
 // grantPorts makes the Service hold exactly what is granted, but for what it leaves.
 func (a *Allocator) grantPorts(s *service, grants []grant) (ports, leave []lb.PortLease) {
+	// What was about to be left and is not is taken anew: the main port is the same when it is asked for again.
+	slices.SortStableFunc(s.portLeases, func(x, y *portLease) int { return cmp.Compare(y.rank(), x.rank()) })
 	for _, l := range s.portLeases {
 		l.leaving = true
 	}
@@ -327,16 +330,6 @@ func (a *Allocator) grantPorts(s *service, grants []grant) (ports, leave []lb.Po
 func (s *service) onPorts() bool {
 	for _, l := range s.portLeases {
 		if l.rank() == stays {
-			return true
-		}
-	}
-	return false
-}
-
-// onAddresses says whether the Service has addresses that it is not about to leave.
-func (s *service) onAddresses() bool {
-	for _, l := range s.leases {
-		if !l.leaving {
 			return true
 		}
 	}
