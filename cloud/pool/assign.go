@@ -224,8 +224,8 @@ func (s *service) kept(families []lb.Family) []netip.Addr {
 	return slices.Concat(s.current(lb.IPv4), s.current(lb.IPv6))
 }
 
-// current is what the Service holds of a family, without what it is about to leave unless that is all there is, and it is
-// not served by ports.
+// current is what the Service holds of a family, without what it is about to leave unless that is all that it holds of
+// both families and has no ports.
 func (s *service) current(f lb.Family) []netip.Addr {
 	var staying, all []netip.Addr
 	for _, l := range s.leases {
@@ -237,7 +237,7 @@ func (s *service) current(f lb.Family) []netip.Addr {
 			staying = append(staying, l.record.addr)
 		}
 	}
-	if len(staying) > 0 || s.onPorts() {
+	if s.onAddresses() || s.onPorts() {
 		return staying
 	}
 	return all

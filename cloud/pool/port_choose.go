@@ -336,6 +336,11 @@ func (s *service) onPorts() bool {
 	return false
 }
 
+// onAddresses says whether the Service has addresses that it is not about to leave.
+func (s *service) onAddresses() bool {
+	return slices.ContainsFunc(s.leases, func(l *lease) bool { return !l.leaving })
+}
+
 // The ranks of a port among those that a Service holds.
 const (
 	idle   = iota // it serves nothing that the Service has still
