@@ -211,3 +211,19 @@ func TestEveryPortOnce(t *testing.T) {
 	}
 	refusedPorts(t, a, web("default/more"), nil, lb.ReasonPoolExhausted)
 }
+
+// One number cannot be given twice: a port that another one of the Service asks for is not also that one's own.
+func TestOwnNumberAskedForByAnotherPort(t *testing.T) {
+	a := pool.New([]config.Pool{edge("edge", host, 8100, 8109)})
+	getsPorts(t, a, web("default/s", serving("8101/TCP", "80/TCP"), wishing("80/TCP=8101")), "8100/TCP->8101@edge", "8101/TCP->80@edge")
+}
+
+// What a Service was moved to is what it has, also before the port that it left is released.
+func TestNoSwingingBackToPortThatIsLeft(t *testing.T) {
+	a := pool.New([]config.Pool{edge("edge", host, 8100, 8109)})
+	getsPorts(t, a, web("default/s"), "8100/TCP->80@edge")
+	a.Assign(web("default/s", wishing("80/TCP=8105")))
+	got := a.Assign(web("default/s"))
+	assert.Equal(t, portLeases("8105/TCP->80@edge"), got.Ports)
+	assert.Equal(t, portLeases("8100/TCP->80@edge"), got.LeavePorts)
+}
