@@ -27,7 +27,9 @@ func (w *world) check(resource, _ string, was, is *stored) {
 	case resource == "nodeaddresses":
 		w.checkHolds()
 	case resource == "services":
-		w.checkPublished(as[corev1.Service](is))
+		if was == nil || !slices.Equal(addressesOf(as[corev1.Service](was)), addressesOf(as[corev1.Service](is))) {
+			w.checkPublished(as[corev1.Service](is))
+		}
 	}
 }
 
@@ -146,7 +148,9 @@ func (w *world) checkGone(svc *corev1.Service) {
 func (w *world) publish(uid string, ips []string) (before []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before = w.published[uid]
+	if before = w.published[uid]; w.wavering[uid] && !slices.Equal(before, ips) {
+		before = nil
+	}
 	if len(ips) > 0 {
 		w.published[uid] = ips
 	}

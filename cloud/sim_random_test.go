@@ -71,32 +71,39 @@ func (f fate) coin() bool { return f.random.IntN(2) == 0 }
 
 // strike does one thing.
 func (f fate) strike() {
-	service, node := f.oneOf(f.services()), f.oneOf(f.names())
+	if f.random.IntN(14) < 3 {
+		f.serviceHappens(f.oneOf(f.services()))
+	} else {
+		f.hit()
+	}
+}
+
+// hit something that is no Service.
+func (f fate) hit() {
+	node := f.oneOf(f.names())
 	there := f.exists(nodes, node)
-	switch f.random.IntN(14) {
-	case 0, 1, 2:
-		f.serviceHappens(service)
-	case 3:
+	switch f.random.IntN(11) {
+	case 0:
 		f.crashIn(1+f.random.IntN(20), moments[f.random.IntN(len(moments))])
-	case 4:
+	case 1:
 		f.crash()
-	case 5:
+	case 2:
 		f.replaceController()
-	case 6:
+	case 3:
 		on := f.coin()
 		f.trace("calls fail: %v", on)
 		f.faulty.Store(on)
-	case 7:
+	case 4:
 		slow := time.Duration(f.random.ExpFloat64() * float64(3*time.Second))
 		f.trace("agent %s is slow by %s", node, slow)
 		f.agents[node].change(func() { f.agents[node].slow = slow })
-	case 8:
+	case 5:
 		broken := f.coin()
 		f.trace("agent %s is broken: %v", node, broken)
 		f.agents[node].change(func() { f.agents[node].broken = broken })
-	case 9:
+	case 6:
 		f.reload()
-	case 10, 11:
+	case 7, 8:
 		switch {
 		case !there:
 			f.addNode(node)
@@ -105,11 +112,11 @@ func (f fate) strike() {
 		default:
 			f.loseNode(node)
 		}
-	case 12:
+	case 9:
 		if there {
 			f.exclude(node, f.coin())
 		}
-	case 13:
+	case 10:
 		if there && f.coin() {
 			f.removeNode(node)
 		} else if f.exists(nodeAddresses, node) {
@@ -151,6 +158,9 @@ func (f fate) serviceHappens(name string) {
 
 // reload the cloud-config, with another pool or without it, or one that does not parse.
 func (f fate) reload() {
+	if f.rental != nil {
+		return
+	}
 	f.trace("the cloud-config is changed")
 	const spare = office + "- {name: spare, addresses: [192.0.2.32/28], interface: pl0, autoAssign: false}\n"
 	f.configure(f.oneOf([]string{office, spare, "pools: 7"}))
@@ -161,7 +171,9 @@ func (f fate) mend() {
 	f.trace("all is mended")
 	f.faulty.Store(false)
 	f.crashIn(0, "")
-	f.configure(office)
+	if f.rental == nil {
+		f.configure(office)
+	}
 	for _, name := range f.names() {
 		a := f.agents[name]
 		a.change(func() { a.slow, a.broken = 0, false })

@@ -106,6 +106,8 @@ type world struct {
 	violated  []string
 	// published is what each Service, by UID, had at first, and keeps.
 	published map[string][]string
+	// wavering Services, by UID, were told to have an address of another pool.
+	wavering map[string]bool
 	// doubted addresses are held by more than one node, and are looked at again.
 	doubted map[string]bool
 }
@@ -127,7 +129,7 @@ func newWorld(t *testing.T, seed uint64, plan crash, hosts string) (w *world, en
 	w = &world{
 		t: t, seed: seed, ctx: ctx, begin: time.Now(), plan: plan, hosts: hosts,
 		configFile: filepath.Join(t.TempDir(), "cloud.yaml"),
-		agents:     map[string]*agent{}, counts: map[string]int{}, published: map[string][]string{}, doubted: map[string]bool{},
+		agents:     map[string]*agent{}, counts: map[string]int{}, published: map[string][]string{}, wavering: map[string]bool{}, doubted: map[string]bool{},
 	}
 	w.api = newStore(fmt.Sprint(hosts, seed), w.check)
 	return w, func() { w.end(cancel) }
