@@ -112,3 +112,23 @@ func TestTooManySharers(t *testing.T) {
 	require.NotNil(t, w.ledger.View(last).Refusal)
 	assert.Equal(t, lb.ReasonSharingConflict, w.ledger.View(last).Refusal.Reason)
 }
+
+// TestGoneWhileReleased: a Floating IP that turns out not to exist is asked for once, and holds up nobody.
+func TestGoneWhileReleased(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.cloud.fail = func(j Job) *Fault {
+		if j.Op != OpDelete {
+			return nil
+		}
+		clear(w.cloud.ips)
+		return &Fault{Kind: FaultUnknown, Message: "cut"}
+	}
+	w.services[uid].wants = false
+	w.settle()
+	w.cloud.calls = nil
+	w.goOn()
+	assert.NotContains(t, w.services, uid)
+	assert.Equal(t, []string{"look"}, w.cloud.calls)
+}
