@@ -247,6 +247,9 @@ func (l *Ledger) adoptStatus(v ServiceSnapshot) (notes []string) {
 		if s == nil {
 			s = l.newService(v.Request)
 			s.wants = true
+			if v.Managed {
+				s.shown = v.Published
+			}
 		}
 		lease := lb.Lease{Addr: addr, Pool: name}
 		a := l.address(lease)

@@ -3,6 +3,7 @@ package ledger
 // This file is about addresses that have to be bought before a Service can have them.
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -144,17 +145,26 @@ func (l *Ledger) mayBuy(o *order, job *Job, now time.Time) bool {
 // lost says that the Service had published an address of this family that is nowhere any more. It is not given
 // another one silently.
 func (l *Ledger) lost(s *service, o *order) *lb.Refusal {
-	for _, addr := range slices.Concat(s.published, s.shown) {
-		if lb.FamilyOf(addr) != o.family || l.addresses[addr] != nil {
-			continue
-		}
-		if _, ok := l.allocator.PoolOf(addr); ok {
-			continue
-		}
-		return lb.Refuse(lb.ReasonAddressLost, "%s was published and does not exist in account %s any more; it is not replaced silently: "+
-			"delete the Service and make it again to get another address", addr, o.account)
+	addr := l.missing(s, o.family)
+	if !addr.IsValid() {
+		return nil
 	}
-	return nil
+	return lb.Refuse(lb.ReasonAddressLost, "%s was published and does not exist in account %s any more; it is not replaced silently: "+
+		"delete the Service and make it again to get another address", addr, o.account)
+}
+
+// missing returns the address of a family that stands in the Service's status and is nowhere to be found, so that it may
+// have been bought; the zero value when there is none.
+func (l *Ledger) missing(s *service, family lb.Family) netip.Addr {
+	for _, addr := range slices.Concat(s.published, s.shown) {
+		if lb.FamilyOf(addr) != family || l.addresses[addr] != nil {
+			continue
+		}
+		if _, ok := l.allocator.PoolOf(addr); !ok {
+			return addr
+		}
+	}
+	return netip.Addr{}
 }
 
 // orderDone takes in what became of a purchase.

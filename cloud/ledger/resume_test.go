@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -150,4 +151,27 @@ func TestNodeReplacedWhileDown(t *testing.T) {
 	w.objects["n1"].former = false
 	w.goOn()
 	assert.EqualValues(t, 200, f.Server)
+}
+
+// TestHalfIsNotWithdrawn: what is published stays when one half of it is not found at first, whatever keeps the account
+// from being looked at.
+func TestHalfIsNotWithdrawn(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1", "n2")
+	uid := w.create("web", func(r *lb.Request) {
+		r.Families, r.FamilyPolicy = []lb.Family{lb.IPv4, lb.IPv6}, lb.RequireDualStack
+	})
+	w.settle()
+	w.served(uid)
+	published := w.services[uid].published
+	for _, o := range w.objects { // no node knows of the IPv4 address
+		o.entries = slices.DeleteFunc(o.entries, func(e EntryView) bool { return e.Addr.Is4() })
+	}
+	w.cfg = parse(t, `{apiVersion: mooring.dev/v1alpha1, kind: CloudConfig, hetzner: {tokenFile: /token}, pools: [{name: office, addresses: [192.0.2.10], autoAssign: false, interface: pl0}]}`)
+	w.rental.Accounts = map[string]string{}
+	w.restart()
+	w.sync(uid)
+	assert.Equal(t, published, w.services[uid].published)
+	w.goOn()
+	assert.Equal(t, published, w.services[uid].published)
+	assert.Len(t, w.cloud.of(uid), 2)
 }

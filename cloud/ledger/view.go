@@ -65,6 +65,11 @@ func (l *Ledger) View(uid string) View {
 	if s.request.FamilyPolicy == lb.RequireDualStack && len(s.want) < len(s.request.Families) && len(s.published) == 0 {
 		v.Ready = false // half of what is required is not published
 	}
+	for _, family := range s.request.Families {
+		if len(l.accounts) > 0 && l.missing(s, family).IsValid() {
+			v.Ready = false // what is published is not withdrawn: it may still be found
+		}
+	}
 	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
 		why := l.ordering(uid, family)
 		if why == nil || !s.wants {
