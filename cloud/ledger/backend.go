@@ -109,6 +109,10 @@ func (l *Ledger) retarget(b *backend, s *service, first bool, memo targetsMemo) 
 		// Silence alone takes nobody out: the kubelets may be cut off and the data plane fine.
 		targets, unknown = stillThere(b.targets, t.Silent), true
 	}
+	same := unknown == b.unknown && slices.Equal(targets, b.targets)
+	if same && memo != nil && b.revision > 0 {
+		return // only Nodes changed, and not these
+	}
 	if unknown != b.unknown || len(targets) != len(b.targets) {
 		l.effects.later(b.ref)
 	}
