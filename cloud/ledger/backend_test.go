@@ -184,3 +184,18 @@ pools:
 	assert.EqualValues(t, 8100, w.services[uid].ports[0].Port)
 	assert.Len(t, w.proxy.told[BackendKey{"outside", 8100, lb.TCP}].Targets, 1)
 }
+
+func TestWishedPortComesFree(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	a := w.create("a", web)
+	w.settle()
+	b := w.create("b", web, func(r *lb.Request) {
+		r.LBPorts = []lb.PortWish{{Number: 80, Protocol: lb.TCP, Port: 8100}}
+	})
+	w.settle()
+	assert.Equal(t, lb.ReasonPortInUse, w.ledger.View(b).Refusal.Reason)
+	w.services[a].wants = false
+	w.settle()
+	require.Len(t, w.services[b].ports, 1)
+	assert.EqualValues(t, 8100, w.services[b].ports[0].Port)
+}

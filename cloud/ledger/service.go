@@ -338,7 +338,7 @@ var curable = map[lb.Reason]bool{
 	lb.ReasonPoolExhausted: true, lb.ReasonAddressInUse: true, lb.ReasonAddressQuarantined: true, lb.ReasonSharingConflict: true,
 	lb.ReasonWaitingForPurchase: true, lb.ReasonAccountUnavailable: true, lb.ReasonAccountMismatch: true, lb.ReasonUnauthorized: true,
 	lb.ReasonRateLimited: true, lb.ReasonCloudError: true, lb.ReasonFloatingIPMissing: true, lb.ReasonFloatingIPBlocked: true,
-	lb.ReasonWrongType: true, lb.ReasonHeldElsewhere: true,
+	lb.ReasonWrongType: true, lb.ReasonHeldElsewhere: true, lb.ReasonPortInUse: true,
 }
 
 func byAge(a, b lb.Request) int {
