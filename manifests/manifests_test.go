@@ -3,6 +3,7 @@
 package manifests_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func all[T runtime.Object](objects []runtime.Object) []T {
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 16, "example": 17, "example-hetzner": 18} {
+	for directory, count := range map[string]int{"base": 16, "example": 17, "example-hetzner": 18, "example-updater": 13} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
@@ -65,13 +66,15 @@ func TestEveryObjectDecodesStrictly(t *testing.T) {
 // After what a user edits, nothing of the base is left to fill in: images, a cloud-config that this version serves, and
 // the files that it names.
 func TestExamplesAreComplete(t *testing.T) {
-	for _, directory := range []string{"example", "example-hetzner"} {
+	for _, directory := range []string{"example", "example-hetzner", "example-updater"} {
 		t.Run(directory, func(t *testing.T) {
 			objects := render(t, directory)
-			deployment, daemonSet := all[*appsv1.Deployment](objects)[0], all[*appsv1.DaemonSet](objects)[0]
+			deployment := all[*appsv1.Deployment](objects)[0]
 			controller := deployment.Spec.Template.Spec
 			assert.Equal(t, "registry.example.com/mooring/mooring-cloud-controller-manager:v0.0.0", controller.Containers[0].Image)
-			assert.Equal(t, "registry.example.com/mooring/mooring-agent:v0.0.0", daemonSet.Spec.Template.Spec.Containers[0].Image)
+			for _, daemonSet := range all[*appsv1.DaemonSet](objects) {
+				assert.Equal(t, "registry.example.com/mooring/mooring-agent:v0.0.0", daemonSet.Spec.Template.Spec.Containers[0].Image)
+			}
 
 			configMap := all[*corev1.ConfigMap](objects)[0]
 			assert.Equal(t, configMap.Name, controller.Volumes[0].ConfigMap.Name)
@@ -81,6 +84,9 @@ func TestExamplesAreComplete(t *testing.T) {
 			cfg, err := config.Parse([]byte(configMap.Data[file]))
 			require.NoError(t, err)
 			require.NoError(t, config.Unbuilt(cfg))
+
+			agents := slices.ContainsFunc(cfg.Pools, func(p config.Pool) bool { return p.Updater == nil })
+			assert.Equal(t, agents, len(all[*appsv1.DaemonSet](objects)) == 1, "addresses are bound by agents, and nothing else needs them")
 
 			if config.Buys(cfg) {
 				assert.NotContains(t, []string{"", "kubernetes"}, flag(controller, "cluster-name"), "the controller does not start with it")
@@ -105,6 +111,26 @@ func flag(pod corev1.PodSpec, name string) string {
 		}
 	}
 	return ""
+}
+
+// Where no address is bound there is nothing of the agents: no pod that is root on a node, and no account that could be
+// stolen. The rest is what everybody applies.
+func TestWithoutAgents(t *testing.T) {
+	objects := render(t, "example-updater")
+	assert.Empty(t, all[*appsv1.DaemonSet](objects))
+	for _, account := range all[*corev1.ServiceAccount](objects) {
+		assert.NotContains(t, account.Name, "agent")
+	}
+	for _, role := range all[*rbacv1.ClusterRole](objects) {
+		assert.NotContains(t, role.Name, "agent")
+	}
+	for _, binding := range all[*rbacv1.ClusterRoleBinding](objects) {
+		assert.NotContains(t, binding.Name, "agent")
+		for _, subject := range binding.Subjects {
+			assert.NotContains(t, subject.Name, "agent")
+		}
+	}
+	assert.NotEmpty(t, all[*apiextensionsv1.CustomResourceDefinition](objects), "the controller reads NodeAddresses at its start")
 }
 
 func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
