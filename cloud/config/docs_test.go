@@ -14,7 +14,7 @@ import (
 func TestExamplesAreValidAndServed(t *testing.T) {
 	examples, err := filepath.Glob("../../docs/examples/cloud-config*.yaml")
 	require.NoError(t, err)
-	require.Len(t, examples, 2)
+	require.Len(t, examples, 3)
 	for _, example := range examples {
 		t.Run(filepath.Base(example), func(t *testing.T) {
 			c, err := Load(example)
