@@ -472,22 +472,6 @@ func (l *Ledger) settled(key string) bool {
 	return a == nil || a.closed == nil && !a.readAt.IsZero() && !a.readAt.Before(l.adoptedAt.Add(listLag))
 }
 
-// Settled reports whether every account is.
-func (l *Ledger) Settled() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.allSettled()
-}
-
-func (l *Ledger) allSettled() bool {
-	for key := range l.accounts {
-		if !l.settled(key) {
-			return false
-		}
-	}
-	return true
-}
-
 // judgeListed looks at every address that a pool of this account lists, and withholds what cannot be used.
 func (l *Ledger) judgeListed(a *account) {
 	for prefix, listing := range l.listed {

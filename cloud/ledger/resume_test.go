@@ -175,3 +175,27 @@ func TestHalfIsNotWithdrawn(t *testing.T) {
 	assert.Equal(t, published, w.services[uid].published)
 	assert.Len(t, w.cloud.of(uid), 2)
 }
+
+// TestForeignAccountHoldsUpItsOwn: an account that is somebody else's holds up the deletion of those Services alone for
+// which something may have been bought in it, were its token right.
+func TestForeignAccountHoldsUpItsOwn(t *testing.T) {
+	w := newRentalWorld(t, bought+`
+- name: strange
+  autoAssign: false
+  hetzner: {tokenFile: /strange, ephemeral: {types: [ipv4]}}
+  interface: pl0
+`, "n1")
+	w.rental.Accounts["strange"] = "strange"
+	web := w.create("web")
+	strange := w.create("strange", func(r *lb.Request) { r.Pool = "strange" })
+	w.restart()
+	w.ledger.Inventory("strange", lb.Inventory{Began: w.now, Servers: []lb.Server{{ID: 1, Name: "somebody"}}}, w.now)
+	w.goOn()
+	w.served(web)
+	for _, uid := range []string{web, strange} {
+		w.services[uid].wants = false
+	}
+	w.goOn()
+	assert.NotContains(t, w.services, web)
+	assert.Contains(t, w.services, strange, "it may have something there")
+}

@@ -133,12 +133,41 @@ func (l *Ledger) holds(uid string) bool {
 }
 
 // MayHold reports whether a Service that holds nothing that is known of may have something at the cloud, bought by an
-// earlier controller: the accounts were not read to the end yet.
+// earlier controller: an account was not read to the end yet. One that turned out to be somebody else's, which may
+// last, holds up those Services alone that buy there.
 func (l *Ledger) MayHold(uid string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.services[uid]
-	return (l.known[uid].unsure || s != nil && s.unsure) && !l.allSettled()
+	k, s := l.known[uid], l.services[uid]
+	request, unsure := k.Request, k.unsure
+	if s != nil {
+		request, unsure = s.request, unsure || s.unsure
+	}
+	if !unsure {
+		return false
+	}
+	for key, a := range l.accounts {
+		foreign := a.closed != nil && a.closed.Reason == lb.ReasonAccountMismatch
+		if !l.settled(key) && (!foreign || l.mayBuyIn(key, request)) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayBuyIn reports whether what is bought for a Service is bought in an account: in that of the pool that it names, else
+// in those of pools that serve who names none. Where a pool is that is not configured any more, nobody knows.
+func (l *Ledger) mayBuyIn(key string, request lb.Request) bool {
+	if request.Pool != "" && l.pools[request.Pool] == nil {
+		return true
+	}
+	for name, p := range l.pools {
+		if l.rental.Accounts[name] == key && p.Hetzner != nil && p.Hetzner.Ephemeral != nil &&
+			(request.Pool == name || request.Pool == "" && p.AutoAssign) {
+			return true
+		}
+	}
+	return false
 }
 
 // UIDs returns the Services that are known under a namespaced name, sorted: a Service and its predecessors that
