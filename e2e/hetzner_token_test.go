@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,8 @@ func tokens(t *testing.T, h *rented) {
 	})
 
 	t.Run("the project may have no more: the Service says what to do, and Hetzner is not asked again and again", func(t *testing.T) {
+		_, err := h.cloud.AddFloatingIP(ourProject, hetznertest.FloatingIP{Name: "people"})
+		require.NoError(t, err)
 		h.cloud.SetLimit(ourProject, len(h.cloud.FloatingIPs(ourProject)))
 		since := h.lastCall()
 		service := h.create(t, cluster.LoadBalancer(h.Namespace(t, "limit"), "web"))
@@ -94,6 +97,57 @@ func tokens(t *testing.T, h *rented) {
 		h.serves(t, h.published(t, service))
 		h.remove(t, service)
 		assert.Empty(t, h.boughtFor(service))
+	})
+
+	t.Run("the controller starts with the token of another project: what is published stays, what is deleted waits, and nothing is done", func(t *testing.T) {
+		namespace := h.Namespace(t, "lost-token")
+		steady, leaving := h.create(t, cluster.LoadBalancer(namespace, "steady")), h.create(t, cluster.LoadBalancer(namespace, "leaving"))
+		addr, given := h.published(t, steady), h.published(t, leaving)
+		h.serves(t, addr)
+		before := h.cloud.FloatingIPs(ourProject)
+		h.token(t, "default", secretTheirs)
+		require.NoError(t, h.Controllers[0].Restart())
+		fresh := h.create(t, cluster.LoadBalancer(namespace, "fresh"))
+		h.refused(t, fresh, lb.ReasonAccountMismatch, "another project")
+		require.NoError(t, h.Kube.CoreV1().Services(namespace).Delete(t.Context(), leaving.Name, metav1.DeleteOptions{}))
+		h.bound(t, leaving, metav1.ConditionFalse, string(lb.ReasonReleasing))
+		h.Throughout(t, settle, "what was published is served", func(ctx context.Context) error { return h.answersAtOnce(ctx, addr) })
+		h.publishes(t, steady, []netip.Addr{addr})
+		h.created(t, namespace, leaving.Name)
+		assert.Equal(t, before, h.cloud.FloatingIPs(ourProject))
+		h.untouched(t, theirProject)
+
+		h.token(t, "default", secretNext)
+		h.gone(t, leaving)
+		_, exists := h.floatingIP(given)
+		assert.False(t, exists, "%s is given back", given)
+		h.serves(t, h.published(t, fresh))
+		h.content(t, steady)
+	})
+
+	t.Run("two pools have two tokens of one project: each address is bought, served and released once", func(t *testing.T) {
+		h.cloud.AddProject(ourProject, secretOurs)
+		h.token(t, "second", secretOurs)
+		second := fmt.Sprintf("- {name: second, autoAssign: false, interface: pl0, hetzner: {tokenFile: %q, endpoint: %q, ephemeral: {types: [ipv4]}}}\n",
+			filepath.Join(h.secrets, "second"), h.endpoint)
+		namespace := h.Namespace(t, "two-tokens")
+		first := h.create(t, cluster.LoadBalancer(namespace, "before"))
+		addr := h.published(t, first)
+		purchases, releases := h.cloud.Purchases(ourProject), h.cloud.Releases(ourProject)
+		since := h.lastCall()
+		h.reload(t, h.harbour(keptAddress, foreignAddress, missingAddress)+second, taken)
+		other := h.create(t, from(cluster.LoadBalancer(namespace, "other"), "second"))
+		h.answersFirst(t, h.published(t, other))
+		h.Throughout(t, 2*settle, "both are served", func(ctx context.Context) error { return h.answersAtOnce(ctx, addr) })
+		h.content(t, other)
+		h.content(t, first)
+		h.remove(t, other)
+		h.remove(t, first)
+		assert.Empty(t, append(h.boughtFor(other), h.boughtFor(first)...))
+		assert.Equal(t, 1, h.cloud.Purchases(ourProject)-purchases)
+		assert.Equal(t, 2, h.cloud.Releases(ourProject)-releases)
+		assert.Equal(t, 2, h.calls(operationToUnassign, since))
+		assert.Equal(t, 2, h.calls(operationToDelete, since))
 	})
 }
 
