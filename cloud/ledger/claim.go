@@ -55,7 +55,7 @@ func (l *Ledger) claimForService(r *rented, now time.Time) bool {
 		return true
 	}
 	if s := l.services[uid]; s != nil && s.wants {
-		if l.holdsFamily(s, family) {
+		if l.holdsFamily(s, family) && !slices.Contains(s.shown, r.Addr()) {
 			return false
 		}
 		return l.adoptRented(s, r, s.request, now)
@@ -84,13 +84,21 @@ func (l *Ledger) claimForService(r *rented, now time.Time) bool {
 // adoptRented makes a bought Floating IP a lease of the Service.
 func (l *Ledger) adoptRented(s *service, r *rented, request lb.Request, now time.Time) bool {
 	lease := lb.Lease{Addr: r.Addr(), Pool: r.Owner.Pool}
+	successor := l.holdsFamily(s, r.Family())
 	if refusal := l.allocator.Adopt(request, lease); refusal != nil {
 		return false
+	}
+	if slices.Contains(s.shown, r.Addr()) {
+		s.published = append(s.published, r.Addr())
 	}
 	a := l.address(lease)
 	a.rent(r.account, r.ID)
 	a.refs[s.request.UID] = s.request.Ref
-	s.want = append(s.want, lease)
+	if successor {
+		s.leave = append(s.leave, lease) // when that is published instead
+	} else {
+		s.want = append(s.want, lease)
+	}
 	l.evaluate(a, now)
 	l.wake(s.request.Ref)
 	return true

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -198,4 +199,28 @@ func TestForeignAccountHoldsUpItsOwn(t *testing.T) {
 	w.goOn()
 	assert.NotContains(t, w.services, web)
 	assert.Contains(t, w.services, strange, "it may have something there")
+}
+
+// TestPublishedUntilItsSuccessorIs: a Service that is to have another address keeps the bought one that it publishes, also
+// when only the account knows of that.
+func TestPublishedUntilItsSuccessorIs(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	f := w.cloud.add("198.51.100.1/32", 0)
+	w.goOn()
+	uid := w.create("web")
+	w.settle()
+	addr, _ := w.served(uid)
+	w.setNode("n1", func(n *lb.Node) { n.Ready = lb.Unknown })
+	w.services[uid].Pool = "listed"
+	clear(w.objects)
+	w.restart()
+	w.sync(uid) // before the account is read
+	w.goOn()
+	assert.Equal(t, []netip.Addr{addr}, w.services[uid].published)
+	require.Len(t, w.cloud.of(uid), 1)
+	w.setNode("n1", func(n *lb.Node) { n.Ready = lb.Ready })
+	w.goOn()
+	now, _ := w.served(uid)
+	assert.Equal(t, f.Addr(), now)
+	assert.Empty(t, w.cloud.of(uid))
 }
