@@ -44,6 +44,8 @@ type account struct {
 	doubted bool
 	// closed says why nothing is done in this account; nil: it is open.
 	closed *lb.Refusal
+	// resume is when calls may be made again that are not urgent, as far as the cloud has told.
+	resume time.Time
 	// work to be done, by what it is about.
 	work map[target]*task
 	// orphans by id, since when they are seen to be.

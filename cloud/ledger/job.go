@@ -199,9 +199,13 @@ func (l *Ledger) Next(key string, urgentOnly bool, now time.Time) (job Job, ok b
 		if urgentOnly && !w.Urgent {
 			continue
 		}
-		if w.notBefore.After(now) {
-			if at.IsZero() || w.notBefore.Before(at) {
-				at = w.notBefore
+		notBefore := w.notBefore
+		if !w.Urgent && a.resume.After(notBefore) {
+			notBefore = a.resume
+		}
+		if notBefore.After(now) {
+			if at.IsZero() || notBefore.Before(at) {
+				at = notBefore
 			}
 			continue
 		}
@@ -243,6 +247,13 @@ func before(x, y *Job) bool {
 func (l *Ledger) Done(job Job, res Answer, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if res.Fault != nil && res.Fault.Kind == FaultRateLimited && !job.Urgent {
+		// It is the account that has to wait: the others would overtake this one.
+		if a := l.accounts[job.Account]; a != nil {
+			a.resume = res.Fault.RetryAt
+		}
+		res.Fault.RetryAt = time.Time{}
+	}
 	if job.Op == OpBuy {
 		l.orderDone(job, res, now)
 	} else {

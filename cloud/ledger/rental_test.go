@@ -681,3 +681,21 @@ func TestNodeReplaced(t *testing.T) {
 	w.goOn()
 	assert.EqualValues(t, 200, w.cloud.of(uid)[0].Server)
 }
+
+// TestRateLimitKeepsTheOrder: whoever was refused by the rate limit is not overtaken by younger ones.
+func TestRateLimitKeepsTheOrder(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.cloud.fail = func(j Job) *Fault {
+		return &Fault{Kind: FaultRateLimited, Message: "limit", RetryAt: w.now.Add(time.Minute)}
+	}
+	first := w.create("first")
+	w.settle()
+	w.cloud.fail = nil
+	w.create("second")
+	w.settle()
+	assert.Equal(t, []string{"buy"}, w.cloud.calls, "not before the time")
+	w.now = w.now.Add(time.Minute)
+	job, ok, _ := w.ledger.Next(projectKey, false, w.now)
+	require.True(t, ok)
+	assert.Equal(t, first, job.Order.Service.UID)
+}
