@@ -24,6 +24,9 @@ const (
 	// readRetry and readRetryMax bound the pause after a read that went wrong, and readPause is between two reads that
 	// were asked for.
 	readRetry, readRetryMax, readPause = 2 * time.Second, 5 * time.Minute, 2 * time.Second
+	// scarcePause is between two calls when few are left: the one is counted before the next is decided on, so that those
+	// go first that have waited longest.
+	scarcePause = 250 * time.Millisecond
 	// callLimit is how long a call may take, with the action that it starts.
 	callLimit = 6 * time.Minute
 )
@@ -40,6 +43,8 @@ type tenant struct {
 	wakeup  chan struct{}
 	// cancel ends it.
 	cancel context.CancelFunc
+	// paced is when the next call may begin that is not urgent. Only run uses it.
+	paced time.Time
 
 	mu     sync.Mutex
 	flying int
@@ -125,6 +130,9 @@ func (t *tenant) start(ctx context.Context) time.Time {
 			return earlier(at, wait)
 		}
 		wait := t.account.Ready(false)
+		if wait.IsZero() && t.paced.After(now) {
+			wait = t.paced
+		}
 		job, ok, next := t.room.ledger().Next(t.account.Key(), !wait.IsZero(), now)
 		if !ok {
 			return earlier(earlier(at, next), wait)
@@ -132,6 +140,9 @@ func (t *tenant) start(ctx context.Context) time.Time {
 		t.mu.Lock()
 		t.flying++
 		t.mu.Unlock()
+		if left, limit, known := t.account.Budget(); known && !job.Urgent && left < limit/10+maxCalls {
+			t.paced = now.Add(scarcePause)
+		}
 		t.room.working.Go(func() { t.do(ctx, job) })
 	}
 }
