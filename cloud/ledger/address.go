@@ -62,9 +62,12 @@ func (l *Ledger) setPool(a *address, name string) bool {
 	a.pool = name
 	if p := l.pools[name]; p != nil {
 		a.iface, a.uplink, a.unguarded = p.Interface, p.Uplink, !p.Guard
-		if p.Hetzner != nil {
+		switch {
+		case p.Hetzner != nil:
 			a.rent(l.rental.Accounts[name], 0)
-		} else {
+		case a.route != nil && p.Addresses != nil && p.Addresses.Contains(a.addr):
+			// What was bought in a pool of that name stays rented.
+			l.plan(a.route.account, target{addr: a.addr}, nil, retry{}, false)
 			a.route = nil
 		}
 	}

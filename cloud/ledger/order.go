@@ -41,7 +41,10 @@ func (l *Ledger) order(s *service, pools map[lb.Family]string, now time.Time) {
 				l.cancel(o)
 			}
 			continue
-		case o == nil || o.pool != pool && !o.busy && o.maybe.IsZero():
+		case o == nil || (o.pool != pool || o.account != l.rental.Accounts[pool]) && !o.busy && o.maybe.IsZero():
+			if o != nil {
+				l.plan(o.account, t, nil, retry{}, false) // what was to be bought in another account is not
+			}
 			o = &order{ref: s.request.Ref, family: family, pool: pool, account: l.rental.Accounts[pool]}
 			l.orders[t] = o
 			l.wake(s.request.Ref)

@@ -50,6 +50,9 @@ func (a *address) rent(account string, id int64) {
 // link notes which Floating IP an address is, where the agents' objects say it, too.
 func (l *Ledger) link(a *address, r *rented) {
 	before := a.floatingIP()
+	if a.route.account != r.account {
+		l.plan(a.route.account, target{addr: a.addr}, nil, retry{}, false)
+	}
 	a.rent(r.account, r.ID)
 	a.route.account, a.route.gone = r.account, false
 	if before != r.ID {
