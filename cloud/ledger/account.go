@@ -96,7 +96,7 @@ func (l *Ledger) setRental(r Rental) {
 			// What is held there is frozen until the account is back.
 			a.closed = lb.Refuse(lb.ReasonAccountUnavailable, "account %s is not in the cloud-config any more: put it back", key)
 			if !l.holdsIn(key) {
-				delete(l.accounts, key)
+				l.forgetAccount(key)
 			}
 		}
 	}
@@ -120,6 +120,26 @@ func (l *Ledger) setRental(r Rental) {
 			}
 		}
 	}
+}
+
+// forgetAccount forgets an account in which nothing is held, and what it showed.
+func (l *Ledger) forgetAccount(key string) {
+	delete(l.accounts, key)
+	for prefix, r := range l.rented {
+		if r.account == key {
+			delete(l.rented, prefix)
+		}
+	}
+	for _, n := range l.nodes {
+		n.Accounts = slices.DeleteFunc(slices.Clone(n.Accounts), func(k string) bool { return k == key })
+	}
+}
+
+// configured reports whether an account is in the cloud-config. A read that was under way when it was taken out says
+// nothing any more.
+func (l *Ledger) configured(key string) bool {
+	_, ok := l.rental.Orphans[key]
+	return ok
 }
 
 // holdsIn reports whether anything is held in an account.
@@ -281,6 +301,9 @@ func (l *Ledger) ServerOf(name string) (server lb.Server, found, read bool) {
 func (l *Ledger) AccountFailed(key string, why *lb.Refusal, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.configured(key) {
+		return
+	}
 	if a := l.account(key); a.readAt.IsZero() {
 		l.gate(a, why, now)
 	}
@@ -316,6 +339,9 @@ func (l *Ledger) TokenChanged(key string, now time.Time) {
 func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.configured(key) {
+		return
+	}
 	a := l.account(key)
 	first := a.readAt.IsZero()
 	if inv.Servers != nil {

@@ -154,3 +154,50 @@ pools:
 	assert.Empty(t, w.cloud.ips)
 	assert.NotContains(t, w.services, uid)
 }
+
+// TestAccountForgotten: an account in which nothing is held goes with all that it showed.
+func TestAccountForgotten(t *testing.T) {
+	w := newRentalWorld(t, twoAccounts, "n1")
+	w.cloud.add("198.51.100.1/32", 0)
+	w.goOn()
+	w.moveAccounts(map[string]string{"bought": secondKey, "listed": secondKey, "second": secondKey})
+	_, found, _ := w.ledger.ServerOf("n1")
+	assert.False(t, found, "no account shows it any more")
+	w.pass(5 * time.Second)
+	w.ledger.Inventory(secondKey, w.inventory(), w.now)
+	uid := w.create("web", func(r *lb.Request) { r.Pool = "listed" })
+	w.ledger.Want(w.services[uid].Request, w.now)
+	assert.Len(t, w.ledger.View(uid).Addresses, 1)
+	_, found, _ = w.ledger.ServerOf("n1")
+	assert.True(t, found)
+}
+
+// TestLateReadOfAnAccountThatIsGone: nobody carries out what is planned there, so it does not come back to life.
+func TestLateReadOfAnAccountThatIsGone(t *testing.T) {
+	w := newRentalWorld(t, twoAccounts, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	w.moveAccounts(map[string]string{"bought": secondKey, "listed": secondKey, "second": secondKey})
+	w.pass(5 * time.Second)
+	w.ledger.Inventory(projectKey, w.inventory(), w.now)
+	w.ledger.AccountFailed(projectKey, lb.Refuse(lb.ReasonAccountUnavailable, "given up"), w.now)
+	w.ledger.Inventory(secondKey, w.inventory(), w.now)
+	w.services[uid].wants = false
+	w.sync(uid)
+	_, ok, _ := w.ledger.Next(secondKey, false, w.now)
+	assert.True(t, ok)
+}
+
+// TestAccountLeftBehind: what went to another account does not have a Service that is deleted wait for the one before.
+func TestAccountLeftBehind(t *testing.T) {
+	w := newRentalWorld(t, twoAccounts, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.services[uid].Families, w.services[uid].FamilyPolicy = []lb.Family{lb.IPv4, lb.IPv6}, lb.PreferDualStack
+	w.restart()
+	w.moveAccounts(map[string]string{"bought": secondKey, "listed": secondKey, "second": secondKey})
+	w.pass(5 * time.Second)
+	w.ledger.Inventory(secondKey, w.inventory(), w.now)
+	assert.False(t, w.ledger.MayHold(uid))
+}

@@ -199,3 +199,34 @@ func TestWishedPortComesFree(t *testing.T) {
 	require.Len(t, w.services[b].ports, 1)
 	assert.EqualValues(t, 8100, w.services[b].ports[0].Port)
 }
+
+// TestDeletedWhileTheControllerIsDown: what a Service that is being deleted had published is removed before it goes.
+func TestDeletedWhileTheControllerIsDown(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	uid := w.create("web", web)
+	w.settle()
+	w.services[uid].wants = false
+	w.proxy.down = true
+	w.restart()
+	w.settle()
+	assert.Contains(t, w.services, uid)
+	assert.Len(t, w.proxy.told, 1)
+	w.proxy.down = false
+	w.restart()
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+	assert.Empty(t, w.proxy.told)
+}
+
+// TestRestrictedWhileTheControllerIsDown: a pool that would not serve a Service any more goes on with it.
+func TestRestrictedWhileTheControllerIsDown(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	uid := w.create("web", web)
+	w.settle()
+	w.cfg.Pools[0].AllowedNamespaces = []string{"other"}
+	w.restart()
+	w.settle()
+	require.Len(t, w.services[uid].ports, 1)
+	assert.Len(t, w.proxy.told, 1)
+	assert.Equal(t, lb.ReasonNotAllowed, w.ledger.View(uid).Refusal.Reason)
+}

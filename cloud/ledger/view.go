@@ -148,7 +148,7 @@ func (l *Ledger) MayHold(uid string) bool {
 	}
 	for key, a := range l.accounts {
 		foreign := a.closed != nil && a.closed.Reason == lb.ReasonAccountMismatch
-		if !l.settled(key) && (!foreign || l.mayBuyIn(key, request)) {
+		if l.configured(key) && !l.settled(key) && (!foreign || l.mayBuyIn(key, request)) {
 			return true
 		}
 	}

@@ -133,7 +133,7 @@ func (w *world) snapshot() Snapshot {
 	for _, uid := range slices.Sorted(maps.Keys(w.services)) {
 		v := w.services[uid]
 		s.Services = append(s.Services, ServiceSnapshot{Request: v.Request, Wants: v.wants, Published: v.published,
-			PublishedPorts: v.statusPorts(), Managed: len(v.published) > 0, Pending: true})
+			PublishedPorts: v.statusPorts(), Managed: len(v.published)+len(v.ports) > 0, Pending: true})
 	}
 	return s
 }
