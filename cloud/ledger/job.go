@@ -138,18 +138,21 @@ type retry struct {
 
 func (r *retry) failed(f *Fault, now time.Time) {
 	r.trouble = f.reason()
+	r.at = now.Add(min(retryFirst<<min(r.failures, 20), retryLast))
 	switch f.Kind {
 	case FaultRateLimited:
-		r.at = f.RetryAt
-		return
+		if f.RetryAt.After(now) {
+			r.at = f.RetryAt
+			return
+		}
 	case FaultLimit, FaultUnauthorized, FaultNameTaken:
 		r.at = now.Add(retryHopeless)
 		return
 	case FaultAssigned:
-		r.at = now // it is known what to do
-		return
+		if r.failures == 0 {
+			r.at = now // it is known what to do
+		}
 	}
-	r.at = now.Add(min(retryFirst<<min(r.failures, 20), retryLast))
 	r.failures++
 }
 

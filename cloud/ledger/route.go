@@ -345,7 +345,8 @@ func (l *Ledger) routeDone(job Job, res Answer, now time.Time) {
 	switch {
 	case res.Fault != nil:
 		l.routeFailed(a, job, res.Fault, now)
-	case job.Op != OpLook:
+	case job.Op != OpLook && job.Op != OpUnassign:
+		// Those two come before what is wanted, which may fail again.
 		a.route.retry = retry{}
 	}
 	if res.Fault == nil {
