@@ -197,10 +197,15 @@ func (l *Ledger) nodeChanged(n *node, now time.Time) {
 }
 
 // addStuck adds the waiting addresses that a node may carry now. The others need not be looked at: nothing has changed
-// for them but the counts in their reason.
+// for them but the counts in their reason. What is to be bought is looked at by whoever buys.
 func (l *Ledger) addStuck(addrs map[netip.Addr]bool, n *node, now time.Time) {
 	if n.Name == "" {
 		return
+	}
+	for _, o := range l.orders {
+		if o.waiting != nil {
+			l.effects.account(o.account)
+		}
 	}
 	for addr := range l.stuck {
 		if a := l.addresses[addr]; !addrs[addr] && place.Ineligible(l.demand(a, now), n.Candidate) == "" {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/place"
+	"github.com/mooring-lb/mooring/cloud/pool"
 )
 
 // order is a Floating IP that a Service needs and that is not there yet.
@@ -130,6 +131,10 @@ func (l *Ledger) mayBuy(o *order, job *Job, now time.Time) bool {
 		// The name under which it is bought is the Service's, so that nothing is bought twice.
 		o.waiting = lb.Refuse(lb.ReasonNameTaken, "%s was bought for this Service in pool %s, and a Service has one %s Floating IP in an account: "+
 			"delete the Service and make it again in pool %s", a.addr, a.pool, o.family, o.pool)
+		return false
+	}
+	if !slices.Contains(l.allocator.Orders(o.ref.UID), pool.Order{Pool: o.pool, Family: o.family}) {
+		l.wake(o.ref) // the pools have changed since, and the Service asks for something else
 		return false
 	}
 	l.setOverdue(now)

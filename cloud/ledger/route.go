@@ -400,6 +400,9 @@ func (l *Ledger) replaceDeleted(a *address) {
 	for _, ref := range a.services() {
 		l.allocator.Release(ref.UID, a.addr)
 		delete(a.refs, ref.UID)
+		if s := l.services[ref.UID]; s != nil {
+			s.want = slices.DeleteFunc(slices.Clone(s.want), func(lease lb.Lease) bool { return lease.Addr == a.addr })
+		}
 		l.wake(ref)
 	}
 }

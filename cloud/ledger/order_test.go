@@ -1,0 +1,74 @@
+package ledger
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// next takes a call out, which has to be of the given kind.
+func (w *world) next(op Op) Job {
+	job, ok, _ := w.ledger.Next(projectKey, false, w.now)
+	require.True(w.t, ok)
+	require.Equal(w.t, op, job.Op)
+	return job
+}
+
+// TestNodeWakesBuyers: what waits for a node is bought when there is one, and not when the account is read next.
+func TestNodeWakesBuyers(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = true })
+	w.create("web")
+	w.settle()
+	w.ledger.Drain()
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = false })
+	assert.True(t, w.ledger.Drain().Accounts[projectKey])
+	w.next(OpBuy)
+}
+
+// TestWantedAgainWhileDeleted: the Service has neither the address that is deleted nor, with no node for it, another.
+func TestWantedAgainWhileDeleted(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.services[uid].wants = false
+	w.sync(uid)
+	w.write("n1")
+	w.work("n1")
+	job := w.next(OpUnassign)
+	w.ledger.Done(job, w.cloud.call(job), w.now)
+	job = w.next(OpDelete)
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = true })
+	w.services[uid].wants, w.services[uid].published = true, nil // a change of type clears the status
+	w.sync(uid)
+	w.ledger.Done(job, w.cloud.call(job), w.now)
+	v := w.ledger.View(uid)
+	assert.Empty(t, v.Addresses)
+	assert.False(t, v.Ready)
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = false })
+	w.goOn()
+	w.served(uid)
+	assert.Len(t, w.cloud.ips, 1)
+}
+
+// TestNothingIsBoughtBeyondTheConfig: a purchase that waits for its turn is not made when the reload of a moment ago
+// leaves no room for it, or no pool.
+func TestNothingIsBoughtBeyondTheConfig(t *testing.T) {
+	for _, text := range []string{
+		`{apiVersion: mooring.dev/v1alpha1, kind: CloudConfig, hetzner: {tokenFile: /token}, pools: [{name: bought, hetzner: {ephemeral: {types: [ipv4], maxAddresses: 1}}, interface: pl0}]}`,
+		`{apiVersion: mooring.dev/v1alpha1, kind: CloudConfig, hetzner: {tokenFile: /token}, pools: [{name: office, addresses: [192.0.2.10], autoAssign: false, interface: pl0}]}`,
+	} {
+		w := newRentalWorld(t, bought, "n1")
+		for _, name := range []string{"a", "b", "c"} {
+			w.sync(w.create(name))
+		}
+		w.next(OpBuy)
+		w.cfg = parse(t, text)
+		require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+		job, ok, _ := w.ledger.Next(projectKey, false, w.now)
+		assert.False(t, ok, "%s", job)
+	}
+}
