@@ -23,7 +23,7 @@ func (r *room) sync(ctx context.Context, key ledger.Key) error {
 	}
 	l := r.ledger()
 	if err == nil {
-		l.Retain(string(svc.UID), svc.Annotations[lb.AnnotationRetain] == "true")
+		l.Retain(string(svc.UID), svc.Annotations[lb.AnnotationRetain] == "true", r.options.Clock.Now())
 	}
 	for _, uid := range l.UIDs(key) {
 		if err != nil || uid != string(svc.UID) || !ours(svc) {

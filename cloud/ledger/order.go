@@ -225,6 +225,7 @@ func (l *Ledger) orderFilled(o *order, r *rented, now time.Time) {
 	if len(a.refs) == 0 && a.last.UID == "" {
 		// The Service was given something else meanwhile.
 		a.last, a.unwantedSince = o.ref, now
+		a.route.retain = l.retains(s, a) || r.Owner.Retain
 		l.evaluate(a, now)
 	}
 	l.wakeRivals(s.request)

@@ -219,10 +219,16 @@ func (l *Ledger) drop(s *service, addr netip.Addr, now time.Time) {
 	}
 	a.last = s.request.Ref
 	a.unwantedSince = now
-	if a.route != nil {
-		a.route.retain, a.route.byLabel = l.retains(s, a), s.ghost
-	}
+	l.setRetain(s, a)
 	l.evaluate(a, now)
+}
+
+// setRetain says whether an address outlives the Service that let go of it. The label at the cloud knows what a Service
+// or a pool said that is not known any more.
+func (l *Ledger) setRetain(s *service, a *address) {
+	if a.route != nil {
+		a.route.retain, a.route.byLabel = l.retains(s, a), s.ghost || l.pools[a.pool] == nil
+	}
 }
 
 // Published says which addresses and ports now stand in the Service's status. What the Service left for them is released.
@@ -245,11 +251,17 @@ func (l *Ledger) Published(uid string, addrs []netip.Addr, ports []lb.PortLease,
 
 // Retain says whether what was bought for a Service outlives it. It counts until the Service is gone, and is told
 // before Unwant when both change at once.
-func (l *Ledger) Retain(uid string, retain bool) {
+func (l *Ledger) Retain(uid string, retain bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.services[uid]; s != nil {
+	if s := l.services[uid]; s != nil && s.request.Retain != retain {
 		s.request.Retain = retain
+		for _, lease := range l.allocator.Leases(uid) {
+			if a := l.addresses[lease.Addr]; a != nil && a.route != nil && len(a.refs) == 0 {
+				l.setRetain(s, a)
+				l.evaluate(a, now)
+			}
+		}
 	}
 	if k, ok := l.known[uid]; ok {
 		k.Request.Retain = retain
