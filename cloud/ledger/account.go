@@ -449,7 +449,24 @@ func (l *Ledger) recordOf(r *rented) *address {
 			return a
 		}
 	}
-	return l.addresses[r.Addr()]
+	if a := l.addresses[r.Addr()]; a != nil {
+		return a
+	}
+	return l.neighbour(r.Prefix, netip.Addr{})
+}
+
+// neighbour returns the record of another rented address in an IPv6 network, which is routed as a whole; nil when there
+// is none.
+func (l *Ledger) neighbour(network netip.Prefix, of netip.Addr) (found *address) {
+	if network.Addr().Is4() {
+		return nil
+	}
+	for addr, a := range l.addresses {
+		if a.route != nil && addr != of && network.Contains(addr) && (found == nil || addr.Less(found.addr)) {
+			found = a
+		}
+	}
+	return found
 }
 
 // ofAccount returns the Floating IPs of an account by id.
@@ -524,6 +541,10 @@ func (l *Ledger) unusable(a *account, prefix netip.Prefix, listing lb.Lease) *lb
 		return lb.Refuse(lb.ReasonFloatingIPMissing, "%s of pool %q is no Floating IP of account %s: buy it there, or take it out of the pool",
 			listing.Addr, listing.Pool, a.key)
 	}
+	if other := l.neighbour(prefix, listing.Addr); other != nil {
+		return lb.Refuse(lb.ReasonAddressInUse, "%s of pool %q is in one network with %s, which is in use, and %s is routed to one server: list %s, or wait until it is released",
+			listing.Addr, listing.Pool, other.addr, prefix, other.addr)
+	}
 	return l.trouble(r, listing.Pool)
 }
 
@@ -555,8 +576,9 @@ func (l *Ledger) serverName(r *rented) string {
 	return fmt.Sprint(r.Server)
 }
 
-// listed by a pool: never deleted at the cloud, whoever bought it.
+// isListed reports whether a pool lists an address, or another one of its network: it is never deleted at the cloud,
+// whoever bought it.
 func (l *Ledger) isListed(a *address) bool {
-	listing, ok := l.listed[prefixOf(a.addr)]
-	return ok && listing.Addr == a.addr
+	_, ok := l.listed[prefixOf(a.addr)]
+	return ok
 }

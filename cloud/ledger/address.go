@@ -345,6 +345,11 @@ func (l *Ledger) free(a *address, now time.Time) {
 	if a.quarantined {
 		l.allocator.Unquarantine(a.addr)
 	}
+	if listing, ok := l.listed[prefixOf(a.addr)]; ok && listing.Addr != a.addr {
+		if acct := l.accounts[l.rental.Accounts[listing.Pool]]; acct != nil && acct.closed == nil {
+			l.allocator.Withhold(listing.Addr, l.unusable(acct, prefixOf(a.addr), listing))
+		}
+	}
 	l.serveWaiting(a.addr, now)
 }
 
