@@ -5,6 +5,7 @@ package ledger
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -100,12 +101,17 @@ func (l *Ledger) setRental(r Rental) {
 			}
 		}
 	}
-	for pool, key := range r.Accounts {
-		l.allocator.SetClosed(pool, l.account(key).closed)
+	for pool := range l.pools {
+		var closed *lb.Refusal
+		if key := r.Accounts[pool]; key != "" {
+			closed = l.account(key).closed
+		}
+		l.allocator.SetClosed(pool, closed)
 	}
 	for key := range r.Orphans {
 		l.account(key)
 	}
+	before := l.listings()
 	l.listed = map[netip.Prefix]lb.Lease{}
 	for name, p := range l.pools {
 		if p.Hetzner == nil || p.Addresses == nil {
@@ -120,6 +126,16 @@ func (l *Ledger) setRental(r Rental) {
 			}
 		}
 	}
+	for _, was := range before {
+		if l.listed[prefixOf(was.Addr)].Addr != was.Addr {
+			l.allocator.Withhold(was.Addr, nil) // what the cloud says of it matters no more
+		}
+	}
+}
+
+// listings are the addresses that pools list, in order: what is given free again queues up in it.
+func (l *Ledger) listings() []lb.Lease {
+	return slices.SortedFunc(maps.Values(l.listed), func(x, y lb.Lease) int { return x.Addr.Compare(y.Addr) })
 }
 
 // forgetAccount forgets an account in which nothing is held, and what it showed.
@@ -519,11 +535,10 @@ func (l *Ledger) settled(key string) bool {
 
 // judgeListed looks at every address that a pool of this account lists, and withholds what cannot be used.
 func (l *Ledger) judgeListed(a *account) {
-	for prefix, listing := range l.listed {
-		if l.rental.Accounts[listing.Pool] != a.key {
-			continue
+	for _, listing := range l.listings() {
+		if l.rental.Accounts[listing.Pool] == a.key {
+			l.allocator.Withhold(listing.Addr, l.unusable(a, prefixOf(listing.Addr), listing))
 		}
-		l.allocator.Withhold(listing.Addr, l.unusable(a, prefix, listing))
 	}
 }
 

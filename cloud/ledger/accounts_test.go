@@ -201,3 +201,21 @@ func TestAccountLeftBehind(t *testing.T) {
 	w.ledger.Inventory(secondKey, w.inventory(), w.now)
 	assert.False(t, w.ledger.MayHold(uid))
 }
+
+// TestNotAtTheCloudAfterAll: what an account said of a pool's addresses does not count any more when the pool is not at
+// the cloud, whether the account was read or not.
+func TestNotAtTheCloudAfterAll(t *testing.T) {
+	for _, foreign := range []bool{false, true} {
+		w := newRentalWorld(t, bought, "n1")
+		w.goOn()
+		if foreign {
+			w.cloud.servers = []lb.Server{{ID: 1, Name: "somebody"}}
+			w.goOn()
+		}
+		w.cfg = parse(t, `{apiVersion: mooring.dev/v1alpha1, kind: CloudConfig, pools: [{name: listed, addresses: [198.51.100.1], interface: pl0}]}`)
+		w.moveAccounts(nil)
+		uid := w.create("web")
+		w.settle()
+		w.served(uid)
+	}
+}
