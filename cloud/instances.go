@@ -84,6 +84,12 @@ func (i *instances) InstanceMetadata(_ context.Context, node *corev1.Node) (*clo
 	for _, addr := range reported {
 		m.NodeAddresses = appendAddress(m.NodeAddresses, corev1.NodeInternalIP, addr.String())
 	}
+	if len(reported) == 0 {
+		// Without an agent nobody knows better than whoever set them.
+		for _, a := range node.Status.Addresses {
+			m.NodeAddresses = appendAddress(m.NodeAddresses, a.Type, a.Address)
+		}
+	}
 	m.NodeAddresses = appendAddress(m.NodeAddresses, corev1.NodeHostName, hostname(node))
 	return m, nil
 }

@@ -88,7 +88,14 @@ func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 		}
 		r.LoadBalancerIP = addr
 	}
-	r.Replaces = svc.Annotations[lb.AnnotationReplacesBackend]
+	if name := svc.Annotations[lb.AnnotationReplacesBackend]; name != "" {
+		// Whoever may annotate a Service may not remove the backends of others.
+		if !strings.HasPrefix(name, svc.Namespace+"_") || strings.ContainsFunc(name, notInBackendName) {
+			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not the name of a backend of this namespace: write one such as %s_%s, of letters, digits, _ and -",
+				lb.AnnotationReplacesBackend, name, svc.Namespace, svc.Name)
+		}
+		r.Replaces = name
+	}
 	for annotation, timeout := range map[string]*time.Duration{
 		lb.AnnotationProxyTimeout: &r.ProxyTimeout, lb.AnnotationProxyConnectTimeout: &r.ConnectTimeout,
 	} {
@@ -97,8 +104,8 @@ func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 			continue
 		}
 		d, err := time.ParseDuration(text)
-		if err != nil || d < time.Second || d%time.Second != 0 {
-			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds, at least one, such as 90s or 10m", annotation, text)
+		if err != nil || d < time.Second || d > longestProxyTimeout || d%time.Second != 0 {
+			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds from 1s to 720h, such as 90s or 10m", annotation, text)
 		}
 		*timeout = d
 	}
@@ -110,6 +117,14 @@ func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 		r.NodeSelector = selector
 	}
 	return nil
+}
+
+// longestProxyTimeout as in the cloud-config.
+const longestProxyTimeout = 720 * time.Hour
+
+// notInBackendName: the updater writes names into its files as they are.
+func notInBackendName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
 }
 
 func parseAddr(s string) (netip.Addr, bool) {

@@ -67,6 +67,15 @@ func TestRequestOf(t *testing.T) {
 			annotations: map[string]string{lb.AnnotationAddresses: "192.0.2.0/24"},
 			message:     `annotation mooring.dev/addresses: "192.0.2.0/24" is not an IP address; write addresses separated by commas`,
 		},
+		"a proxy timeout of no time": {
+			annotations: map[string]string{lb.AnnotationProxyTimeout: "500ms"},
+			message:     `annotation mooring.dev/proxy-timeout: "500ms" is not a number of whole seconds from 1s to 720h, such as 90s or 10m`,
+		},
+		"another namespace's backend": {
+			annotations: map[string]string{lb.AnnotationReplacesBackend: "other_web"},
+			message: `annotation mooring.dev/replaces-backend: "other_web" is not the name of a backend of this namespace: ` +
+				`write one such as default_web, of letters, digits, _ and -`,
+		},
 		"a name in loadBalancerIP": {ip: "office", message: `spec.loadBalancerIP: "office" is not an IP address`},
 	} {
 		t.Run(name+" is refused by name", func(t *testing.T) {

@@ -99,7 +99,9 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 	for _, v := range services {
 		if v.Wants {
 			notes = append(notes, l.adoptStatus(v)...)
-			notes = append(notes, l.adoptPorts(v)...)
+		}
+		if v.Wants || v.Pending {
+			notes = append(notes, l.adoptPorts(v, now)...)
 		}
 	}
 	if len(l.accounts) > 0 {

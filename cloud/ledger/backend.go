@@ -304,7 +304,7 @@ func (l *Ledger) viewPorts(s *service, v *View) {
 		case !b.state.Ready && !published:
 			v.Ready = false
 			v.Waiting = cmp.Or(v.Waiting, why)
-		case why != nil:
+		case why != nil && why.Reason != lb.ReasonWaitingForUpdater:
 			v.Refusal = cmp.Or(v.Refusal, why)
 		}
 	}
@@ -359,14 +359,18 @@ func (l *Ledger) abandonPorts(uid string, now time.Time) (left []string) {
 	return left
 }
 
-// adoptPorts takes over the ports in a Service's status.
-func (l *Ledger) adoptPorts(v ServiceSnapshot) (notes []string) {
+// adoptPorts takes over the ports in a Service's status. Nothing else records them, so what we published ourselves counts
+// also when the pool would not serve the Service any more; and a Service that is being deleted has to be waited for.
+func (l *Ledger) adoptPorts(v ServiceSnapshot, now time.Time) (notes []string) {
 	for _, p := range v.PublishedPorts {
 		pool, ok := l.allocator.PoolOfHost(p.Host, p.Port)
 		if !ok {
 			continue // somebody else's
 		}
-		refusal := l.allocator.AllowedPool(v.Request, pool)
+		var refusal *lb.Refusal
+		if !v.Managed {
+			refusal = l.allocator.AllowedPool(v.Request, pool)
+		}
 		if refusal == nil {
 			refusal = l.allocator.AdoptPort(v.Request, lb.PortLease{Pool: pool, Port: p.Port, Service: p.Service})
 		}
@@ -381,11 +385,14 @@ func (l *Ledger) adoptPorts(v ServiceSnapshot) (notes []string) {
 	s := l.services[v.UID]
 	if s == nil {
 		s = l.newService(v.Request)
-		s.wants = true
+		s.wants = v.Wants
 	}
 	s.ports, s.publishedPorts = held, held
 	for _, lease := range held {
 		l.backends[keyOf(lease)] = &backend{PortLease: lease, ref: v.Ref}
+	}
+	if !v.Wants {
+		l.unwant(s, now)
 	}
 	return notes
 }

@@ -186,7 +186,7 @@ func TestForeignAccountHoldsUpItsOwn(t *testing.T) {
   hetzner: {tokenFile: /strange, ephemeral: {types: [ipv4]}}
   interface: pl0
 `, "n1")
-	w.rental.Accounts["strange"] = "strange"
+	w.rental.Accounts["strange"], w.rental.Orphans["strange"] = "strange", false
 	web := w.create("web")
 	strange := w.create("strange", func(r *lb.Request) { r.Pool = "strange" })
 	w.restart()
