@@ -3,12 +3,14 @@ package updater_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,4 +256,74 @@ func TestNames(t *testing.T) {
 	}
 	prefix := updater.Prefix("prod", "1a2b3c4d")
 	assert.NotEqual(t, updater.Name(prefix, tcp8100), updater.Name(prefix, updater.Key{Port: 8100, Protocol: updater.UDP}))
+}
+
+func TestErrorsAreEqualForEqualFailures(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		says string
+	}{
+		{&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "read udp 10.0.0.1:34567->10.0.0.10:53: i/o timeout", Name: "lb.example.com", IsTimeout: true}}, "no name server answers for lb.example.com"},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "lb.example.com", IsNotFound: true}}, "no such host lb.example.com"},
+		{&net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: 34567}, Err: syscall.ECONNRESET}, "read: connection reset by peer"},
+	} {
+		c := newClient(t, updater.ClientOptions{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, test.err })})
+		require.EqualError(t, c.Remove(t.Context(), "a"), "remove backend a at "+url+": "+test.says+": is the updater running, and reachable from the controller?")
+	}
+}
+
+func TestStatusSaysWhoHasToActAndHow(t *testing.T) {
+	for status, want := range map[int]struct {
+		kind updater.Kind
+		says string
+	}{
+		http.StatusBadRequest:          {updater.Refused, "does not speak the protocol"},
+		http.StatusForbidden:           {updater.Refused, "bearerTokenFile"},
+		http.StatusNotFound:            {updater.Refused, "correct urls"},
+		http.StatusMethodNotAllowed:    {updater.Refused, "correct urls"},
+		http.StatusPermanentRedirect:   {updater.Refused, "redirects are not followed"},
+		http.StatusConflict:            {updater.Retryable, "does not speak the protocol"},
+		http.StatusTooManyRequests:     {updater.Retryable, "HTTP status 429"},
+		http.StatusInternalServerError: {updater.Retryable, "see the updater's log"},
+		http.StatusNotImplemented:      {updater.Refused, "see the updater's log"},
+		http.StatusBadGateway:          {updater.Retryable, "see the updater's log"},
+		http.StatusNoContent:           {"", ""},
+		http.StatusCreated:             {"", ""},
+	} {
+		c := newClient(t, updater.ClientOptions{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			w.WriteHeader(status)
+			return w.Result(), nil
+		})})
+		err := c.Remove(t.Context(), "a")
+		assert.Equal(t, want.kind, updater.KindOf(err), status)
+		if err != nil {
+			assert.ErrorContains(t, err, want.says, status)
+		}
+	}
+}
+
+// endless is a body without an end.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.read += len(p)
+	return len(p), nil
+}
+
+func (e *endless) Close() error { return nil }
+
+func TestAnswerWithoutEndIsNotRead(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusBadGateway} {
+		body := &endless{}
+		c := newClient(t, updater.ClientOptions{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if body.read > 0 {
+				return nil, errors.New("called twice")
+			}
+			return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: http.MaxBytesReader(nil, body, 10<<20), Request: r}, nil
+		})})
+		err := c.Remove(t.Context(), "a")
+		assert.Equal(t, updater.Retryable, updater.KindOf(err), "%v", err)
+		assert.Less(t, body.read, 200<<10)
+	}
 }

@@ -139,6 +139,15 @@ func noAnswer(err error, timeout time.Duration) *Error {
 
 // reason is the text of an error without what differs from one time to the next, such as a port of ours.
 func reason(err error) string {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		switch {
+		case lookup.IsNotFound:
+			return "no such host " + lookup.Name
+		case lookup.IsTimeout:
+			return "no name server answers for " + lookup.Name
+		}
+		return "no name server knows " + lookup.Name
+	}
 	if network, ok := errors.AsType[*net.OpError](err); ok {
 		return network.Op + ": " + network.Err.Error()
 	}

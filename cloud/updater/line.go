@@ -21,9 +21,8 @@ const (
 	repeatAfter = 2 * time.Second
 	// lateness is how long after its timeout a call may still have its effect.
 	lateness = 10 * time.Second
-	// sweepPause is between two unused ports that are cleared, sweepTries how often one is tried.
+	// sweepPause is between two unused ports that are cleared.
 	sweepPause = 100 * time.Millisecond
-	sweepTries = 3
 )
 
 // line is one URL with what it has been told.
@@ -54,10 +53,10 @@ type line struct {
 	burst    int
 	last     Key
 	pushedAt time.Time
-	// swept unused ports, and when the next one is; tried counts failures with it.
-	swept   int
+	// unused ports that are not cleared yet, when the next one is, and how many failed in a row.
+	unused  []Key
 	sweepAt time.Time
-	tried   int
+	unswept int
 }
 
 // job is what one URL has been told about one port. Calls about it are made one after the other.
@@ -263,10 +262,10 @@ func (w *Worker) repeat(l *line, now time.Time) (*task, time.Time) {
 
 // sweep clears the next unused port.
 func (w *Worker) sweep(l *line, now time.Time) (*task, time.Time) {
-	for l.swept < len(w.unused) {
-		k := w.unused[l.swept]
-		if w.entries[k] != nil || l.jobs[k] != nil && l.jobs[k].flying || l.tried >= sweepTries {
-			l.swept, l.tried = l.swept+1, 0
+	for len(l.unused) > 0 {
+		k := l.unused[0]
+		if w.entries[k] != nil {
+			l.unused = l.unused[1:]
 			continue
 		}
 		at := l.settledAt

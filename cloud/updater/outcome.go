@@ -33,7 +33,8 @@ func (w *Worker) succeeded(t *task, now time.Time) {
 	w.up(l)
 	j.failures, j.failed, j.retryAt, j.err = 0, time.Time{}, time.Time{}, nil
 	if t.why == WhySweep {
-		l.swept, l.tried = l.swept+1, 0
+		l.cleared(t.key)
+		l.unswept = 0
 		return
 	}
 	if e == nil {
@@ -55,12 +56,9 @@ func (w *Worker) succeeded(t *task, now time.Time) {
 	l.pushed(t, now)
 }
 
-// pushed decides whether a push is to be repeated. What is repeated is not repeated again; and a single push that changes
-// nothing, to a load balancer that was at rest, is missed by no reload.
+// pushed decides whether a push is to be repeated. A single one that changes nothing, to a load balancer that was at rest,
+// is missed by no reload; what is repeated is such a one.
 func (l *line) pushed(t *task, now time.Time) {
-	if t.why == WhyRepeat {
-		return
-	}
 	if now.Sub(l.pushedAt) >= repeatAfter {
 		l.burst = 0
 	}
@@ -68,6 +66,13 @@ func (l *line) pushed(t *task, now time.Time) {
 	l.last, l.pushedAt = t.key, now
 	if t.why == WhyChange || t.why == WhyLate || l.burst > 1 {
 		l.repeatAt = now.Add(repeatAfter)
+	}
+}
+
+// cleared takes a port off those to be swept; the list may be another one than when the call began.
+func (l *line) cleared(k Key) {
+	if len(l.unused) > 0 && l.unused[0] == k {
+		l.unused = l.unused[1:]
 	}
 }
 
@@ -84,8 +89,11 @@ func (w *Worker) failed(t *task, err error, now time.Time) {
 		j.again = t.why
 	}
 	if t.why == WhySweep {
-		l.tried++
-		l.sweepAt = j.retryAt
+		// One port that cannot be cleared holds up no other.
+		l.cleared(t.key)
+		l.unused = append(l.unused, t.key)
+		l.unswept++
+		l.sweepAt = now.Add(backoff(l.unswept, retryLast))
 	}
 	if !hopeless(failure) {
 		w.up(l)

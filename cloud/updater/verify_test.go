@@ -39,12 +39,12 @@ func TestPublicationWaitsUntilThePortListens(t *testing.T) {
 		assert.Equal(t, updater.ListeningWaiting, state.Listening)
 		assert.False(t, state.Ready)
 		assert.True(t, s.w.State(udp).Ready, "UDP is not judged")
-		told := s.changed[key(8100)]
+		told := s.heard(key(8100))
 		s.listen("192.0.2.1:8100", true)
 		pass(300 * time.Millisecond)
 		assert.Equal(t, updater.ListeningYes, s.w.State(key(8100)).Listening)
 		assert.True(t, s.w.State(key(8100)).Ready)
-		assert.Equal(t, told+1, s.changed[key(8100)])
+		assert.Equal(t, told+1, s.heard(key(8100)))
 	})
 }
 
@@ -63,10 +63,10 @@ func TestPublicationIsHeldBackForFiveSecondsAtMost(t *testing.T) {
 				s.set(8100, "192.0.2.3:30001")
 				pass(4900 * time.Millisecond)
 				assert.False(t, s.w.State(key(8100)).Ready)
-				told := s.changed[key(8100)]
+				told := s.heard(key(8100))
 				pass(300 * time.Millisecond)
 				assert.True(t, s.w.State(key(8100)).Ready)
-				assert.Greater(t, s.changed[key(8100)], told, "the caller hears of it")
+				assert.Greater(t, s.heard(key(8100)), told, "the caller hears of it")
 				pass(3 * time.Second)
 				assert.Equal(t, updater.ListeningNo, s.w.State(key(8100)).Listening)
 				assert.Equal(t, test.says, s.w.State(key(8100)).Found)
@@ -111,9 +111,9 @@ func TestChangedHostIsLookedAtAnew(t *testing.T) {
 		pass(time.Second)
 		assert.Contains(t, s.w.State(key(8100)).Found, "nothing listens on [2001:db8::1]:8100")
 		assert.True(t, s.w.State(key(8100)).Ready)
-		looks := s.looks
+		looks := s.looked()
 		s.w.RemoveBackend(key(8100))
 		pass(time.Hour)
-		assert.LessOrEqual(t, s.looks, looks+1, "what is removed is not looked at")
+		assert.LessOrEqual(t, s.looked(), looks+1, "what is removed is not looked at")
 	})
 }

@@ -143,7 +143,7 @@ func (w *Worker) SetConfig(u *config.Updater, resync time.Duration) error {
 		delete(old, url)
 		switch {
 		case l == nil:
-			l = &line{url: url, jobs: make(map[Key]*job), client: clients[i]}
+			l = &line{url: url, jobs: make(map[Key]*job), client: clients[i], unused: slices.Clone(w.unused)}
 			if w.ctx != nil {
 				l.begin(w.ctx, now, u.Timeout)
 			}
@@ -277,7 +277,7 @@ func (w *Worker) SweepUnused(ports []Key) {
 	defer w.mu.Unlock()
 	w.unused = slices.Clone(ports)
 	for _, l := range w.lines {
-		l.swept = 0
+		l.unused = slices.Clone(ports)
 	}
 	w.wake()
 }

@@ -1,6 +1,9 @@
 package updatertest
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // notice that a file has changed. The loop is not told how many.
 func (s *Server) notice() {
@@ -28,23 +31,20 @@ func (s *Server) Run(ctx context.Context) {
 }
 
 func (s *Server) reload(ctx context.Context) {
-	content, err := s.files.read()
+	err := s.test(ctx)
+	s.pass(ctx, s.options.TestTime)
+	content, unreadable := s.files.read()
 	if err == nil {
-		if s.options.Test != nil {
-			err = s.options.Test(ctx)
-		} else {
-			err = Check(content)
-		}
+		err = unreadable
 	}
-	if err == nil && s.options.Reload != nil {
+	switch {
+	case err != nil:
+	case s.options.Reload != nil:
 		err = s.options.Reload(ctx)
+	case s.options.Test == nil:
+		err = Check(content)
 	}
-	if s.options.ReloadTime > 0 {
-		select {
-		case <-s.options.Clock.After(s.options.ReloadTime):
-		case <-ctx.Done():
-		}
-	}
+	s.pass(ctx, s.options.ReloadTime)
 	if ctx.Err() != nil {
 		return
 	}
@@ -56,4 +56,27 @@ func (s *Server) reload(ctx context.Context) {
 	}
 	s.reloads++
 	s.served = content
+}
+
+// test is nginx -t.
+func (s *Server) test(ctx context.Context) error {
+	if s.options.Test != nil {
+		return s.options.Test(ctx)
+	}
+	content, err := s.files.read()
+	if err != nil {
+		return err
+	}
+	return Check(content)
+}
+
+// pass some time.
+func (s *Server) pass(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-s.options.Clock.After(d):
+	case <-ctx.Done():
+	}
 }

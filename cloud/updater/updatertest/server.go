@@ -35,8 +35,9 @@ type Options struct {
 	ProxyTimeout, ConnectTimeout int
 	// Test and Reload are nginx -t and nginx -s reload, such as those of Nginx; nil: Check, and nothing.
 	Test, Reload func(context.Context) error
-	// WriteTime is how long a file is empty while it is written, ReloadTime how long a reload takes.
-	WriteTime, ReloadTime time.Duration
+	// WriteTime is how long a file is empty while it is written, TestTime how long nginx -t takes, after which a reload reads
+	// the files, and ReloadTime how long that takes.
+	WriteTime, TestTime, ReloadTime time.Duration
 	// Clock; nil: the real one.
 	Clock clock.Clock
 }
@@ -77,7 +78,8 @@ type Server struct {
 	// late are calls whose effect comes after their caller has gone.
 	late sync.WaitGroup
 
-	writing sync.Mutex // one file at a time
+	// writing holds something while a file is written: one at a time. A mutex would stop the time of a synctest bubble.
+	writing chan struct{}
 
 	mu       sync.Mutex
 	calls    []Call
@@ -93,7 +95,7 @@ func New(o Options) *Server {
 		o.Clock = clock.RealClock{}
 	}
 	o.ProxyTimeout, o.ConnectTimeout = orElse(o.ProxyTimeout, 5), orElse(o.ConnectTimeout, 2)
-	s := &Server{options: o, noticed: make(chan struct{}, 1), served: map[string]string{}}
+	s := &Server{options: o, noticed: make(chan struct{}, 1), writing: make(chan struct{}, 1), served: map[string]string{}}
 	if o.Dir == "" {
 		s.files = &memory{content: map[string]string{}}
 	} else {
@@ -159,7 +161,7 @@ func (s *Server) serve(ctx context.Context, method string, header http.Header, b
 	}
 	s.mu.Unlock()
 	if f.Delay > 0 {
-		s.options.Clock.Sleep(f.Delay)
+		<-s.options.Clock.After(f.Delay)
 	}
 	if f.Hang {
 		<-ctx.Done()
@@ -203,8 +205,8 @@ func (s *Server) act(c Call) reply {
 	if name == "" || strings.Contains(name, "/") {
 		return refused(http.StatusInternalServerError, "update stream: backend name %q", name)
 	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	defer s.notice()
 	var err error
 	if c.Method == http.MethodDelete {
@@ -213,7 +215,7 @@ func (s *Server) act(c Call) reply {
 		if err = s.files.write(name, ""); err == nil {
 			if s.options.WriteTime > 0 {
 				s.notice()
-				s.options.Clock.Sleep(s.options.WriteTime)
+				<-s.options.Clock.After(s.options.WriteTime)
 			}
 			err = s.files.write(name, s.render(c.Request))
 		}
