@@ -101,6 +101,7 @@ func tokens(t *testing.T, h *rented) {
 
 	t.Run("the controller starts with the token of another project: what is published stays, what is deleted waits, and nothing is done", func(t *testing.T) {
 		namespace := h.Namespace(t, "lost-token")
+		h.cloud.AddProject(ourProject, secretNext)
 		steady, leaving := h.create(t, cluster.LoadBalancer(namespace, "steady")), h.create(t, cluster.LoadBalancer(namespace, "leaving"))
 		addr, given := h.published(t, steady), h.published(t, leaving)
 		h.serves(t, addr)
