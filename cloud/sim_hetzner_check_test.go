@@ -213,7 +213,7 @@ func (r *rental) unsettled(wanted map[string]string) []string {
 			no("%s of %s is routed to server %d (%s), which does not have it bound", ip, wanted[ip], f.Server, node)
 		case wanted[ip] != "", owner != r.world.clusterUID() && !isListed(f.Prefix):
 		case isListed(f.Prefix):
-			if f.Server != 0 || owner != "" {
+			if r.lists && (f.Server != 0 || owner != "") {
 				no("%s is listed, nobody wants it, and it is on server %d with owner %q", ip, f.Server, owner)
 			}
 		case f.Labels[labelReclaim] != "retain":

@@ -108,7 +108,7 @@ const absence = time.Minute
 // server and at every acknowledgement of an agent, and lets calls to Hetzner have their effect long after that. Whatever
 // the moment: nothing is bought twice or leaks, what was published stays, what is listed is not deleted, and in the end
 // everything is as the Services ask for. After every write it does so once more with something done before the next
-// controller starts; of these every fourth, with LONG=1 all.
+// controller starts; of these every eighth, with LONG=1 all.
 func TestCrashAtEveryCallToHetzner(t *testing.T) {
 	var points []string
 	t.Run("none", func(t *testing.T) {
@@ -158,7 +158,7 @@ func crashes(points []string) (all []namedCrash) {
 			add(point, m, "")
 		}
 		for _, name := range slices.Sorted(maps.Keys(downtimes)) {
-			if name != "" && (os.Getenv("LONG") != "" || xxhash.Sum64String(point+name)%4 == 0) {
+			if name != "" && (os.Getenv("LONG") != "" || xxhash.Sum64String(point+name)%8 == 0) {
 				add(point, unanswered, name)
 			}
 		}

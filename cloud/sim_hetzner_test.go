@@ -28,6 +28,8 @@ type rental struct {
 	world     *world
 	hetzner   *hetznertest.Server
 	tokenFile string
+	// lists: the cluster has the pool of listed addresses.
+	lists bool
 	// lands: calls that were under way when their process died have their effect later nevertheless, now and then.
 	lands atomic.Bool
 	// away: the token is that of another project, so that nothing may be done.
@@ -57,7 +59,7 @@ const (
 	rentedHead = `
 apiVersion: mooring.dev/v1alpha1
 kind: CloudConfig
-hetzner: {tokenFile: %s, orphans: report}
+hetzner: {tokenFile: %s, orphans: release}
 pools:
 - name: listed
   addresses: [198.51.100.1, 198.51.100.2, "2001:db8:f000::/64"]
@@ -110,7 +112,7 @@ func newHetzner(t *testing.T, seed uint64, options hetznertest.Options, clusters
 // move a cluster to Hetzner.
 func (w *world) move(api *hetznertest.Server) {
 	w.rental = &rental{
-		world: w, hetzner: api, tokenFile: filepath.Join(w.t.TempDir(), "token"),
+		world: w, hetzner: api, lists: true, tokenFile: filepath.Join(w.t.TempDir(), "token"),
 		servers: map[string]int64{}, nodes: map[int64]string{}, routed: map[netip.Prefix]bool{},
 	}
 	w.rental.useToken(ourToken)
