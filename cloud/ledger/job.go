@@ -212,12 +212,10 @@ func (l *Ledger) Next(key string, urgentOnly bool, now time.Time) (job Job, ok b
 			}
 			continue
 		}
-		if w.Op == OpBuy && !l.mayBuy(l.orders[t], w.Job, now) {
-			continue
+		if best != nil && !before(w.Job, best.Job) || w.Op == OpBuy && !l.mayBuy(l.orders[t], w.Job, now) {
+			continue // whether it may be bought is asked only of the one that is next: it looks at every node
 		}
-		if best == nil || before(w.Job, best.Job) {
-			best = w
-		}
+		best = w
 	}
 	if best == nil {
 		return Job{}, false, at

@@ -3,6 +3,7 @@ package ledger
 // This file is about addresses that have to be bought before a Service can have them.
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -100,7 +101,7 @@ func (l *Ledger) planOrder(o *order) {
 	}}
 	if p := l.pools[o.pool]; p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil {
 		e := p.Hetzner.Ephemeral
-		job.Order.Location, job.Order.Labels = e.HomeLocation, e.Labels
+		job.Order.Labels = e.Labels
 		job.Order.Retain = job.Order.Retain || e.Retain
 	}
 	l.plan(o.account, o.target(), job, o.retry, o.busy)
@@ -144,9 +145,11 @@ func (l *Ledger) mayBuy(o *order, job *Job, now time.Time) bool {
 	if o.waiting = refusal; refusal != nil {
 		return false
 	}
-	if job.Order.Location == "" {
-		job.Order.Location = l.accounts[o.account].servers[l.nodes[node].Server].Location
+	home := ""
+	if p := l.pools[o.pool]; p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil {
+		home = p.Hetzner.Ephemeral.HomeLocation
 	}
+	job.Order.Location = cmp.Or(home, l.accounts[o.account].servers[l.nodes[node].Server].Location)
 	return true
 }
 

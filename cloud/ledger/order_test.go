@@ -72,3 +72,18 @@ func TestNothingIsBoughtBeyondTheConfig(t *testing.T) {
 		assert.False(t, ok, "%s", job)
 	}
 }
+
+// TestHomeIsThatOfTheNodeThatIsChosenNow, and not of the one that was when the purchase first came up and had to wait.
+func TestHomeIsThatOfTheNodeThatIsChosenNow(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1", "n2")
+	w.cloud.servers[1].Location = "hel1"
+	w.goOn()
+	w.setNode("n2", func(n *lb.Node) { n.Cordoned = true })
+	for _, name := range []string{"first", "second"} {
+		w.sync(w.create(name))
+	}
+	assert.Equal(t, "fsn1", w.next(OpBuy).Order.Location)
+	w.setNode("n2", func(n *lb.Node) { n.Cordoned = false })
+	w.setNode("n1", func(n *lb.Node) { n.Cordoned = true })
+	assert.Equal(t, "hel1", w.next(OpBuy).Order.Location)
+}
