@@ -394,6 +394,9 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 		}
 	}
 	l.evaluateAll(all, now)
+	if l.allSettled() {
+		l.beSure()
+	}
 	l.forgetKnown(now)
 	l.serveWaiting(netip.Addr{}, now)
 }
@@ -531,6 +534,16 @@ func (l *Ledger) gate(a *account, closed *lb.Refusal, now time.Time) {
 func (l *Ledger) settled(key string) bool {
 	a := l.accounts[key]
 	return a == nil || a.closed == nil && !a.readAt.IsZero() && !a.readAt.Before(l.adoptedAt.Add(listLag))
+}
+
+// allSettled reports whether every account of the cloud-config is settled.
+func (l *Ledger) allSettled() bool {
+	for key := range l.accounts {
+		if l.configured(key) && !l.settled(key) {
+			return false
+		}
+	}
+	return true
 }
 
 // judgeListed looks at every address that a pool of this account lists, and withholds what cannot be used.

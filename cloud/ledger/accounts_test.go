@@ -219,3 +219,19 @@ func TestNotAtTheCloudAfterAll(t *testing.T) {
 		w.served(uid)
 	}
 }
+
+// TestDoubtEnds: what no account had when all were read is not in doubt again when one of them fails later, so a Service
+// with nothing there is deleted at once.
+func TestDoubtEnds(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web", func(r *lb.Request) { r.Pool = "nowhere" })
+	w.restart()
+	require.True(t, w.ledger.MayHold(uid))
+	w.goOn()
+	require.False(t, w.ledger.MayHold(uid))
+	w.cloud.servers = []lb.Server{{ID: 1, Name: "somebody"}}
+	w.goOn()
+	w.services[uid].wants = false
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+}

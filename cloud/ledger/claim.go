@@ -150,6 +150,18 @@ func (l *Ledger) orphan(acct *account, r *rented, now time.Time) {
 		Message: strings.TrimSpace("Floating IP " + r.Name + " (" + r.Prefix.String() + ") was bought for this Service, which does not exist any more; delete it at the cloud, or set hetzner.orphans: release")})
 }
 
+// beSure ends the doubt about what an earlier controller may have bought: every account has shown it by now, and what
+// happens to one later leaves nothing in doubt.
+func (l *Ledger) beSure() {
+	for _, s := range l.services {
+		s.unsure = false
+	}
+	for uid, k := range l.known {
+		k.unsure = false
+		l.known[uid] = k
+	}
+}
+
 // forgetKnown forgets Services that have been gone for long.
 func (l *Ledger) forgetKnown(now time.Time) {
 	for uid, k := range l.known {
