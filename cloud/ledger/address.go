@@ -107,6 +107,9 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
 	}
 	if a.route != nil {
+		if a.outcome.Holder != before.Holder {
+			l.tryAtOnce(a)
+		}
 		l.reroute(a)
 	}
 	l.timers.set(a.addr, a.outcome.Again)

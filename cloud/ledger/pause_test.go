@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
 // TestPauses: whatever the cloud answers for an hour to one kind of call, one address does not use up the rate limit.
@@ -50,4 +52,37 @@ func (w *world) callsIn(uid string, d time.Duration) (calls int) {
 		}
 	}
 	return calls
+}
+
+// TestFailoverDoesNotWait for the pause after something else failed about the address: a label, or the assignment to the
+// node that is lost now.
+func TestFailoverDoesNotWait(t *testing.T) {
+	for _, op := range []Op{OpLabel, OpAssign} {
+		for _, kind := range []FaultKind{FaultRateLimited, FaultRefused, FaultTemporary, FaultUnauthorized} {
+			w := newRentalWorld(t, bought, "n1", "n2")
+			uid := w.create("web")
+			w.settle()
+			_, node := w.served(uid)
+			lost := w.cloud.server(node)
+			w.cloud.fail = func(j Job) *Fault {
+				if j.Op == op && (op == OpLabel || j.Server == lost) {
+					return &Fault{Kind: kind, Message: "no", RetryAt: w.now.Add(time.Hour)}
+				}
+				return nil
+			}
+			w.cloud.lastRead = w.now.Add(2 * time.Hour)
+			if op == OpLabel {
+				w.services[uid].Retain = true
+			} else {
+				w.ledger.rented[prefixOf(w.cloud.of(uid)[0].Addr())].Server = 0 // as a read has shown
+				w.cloud.of(uid)[0].Server = 0
+			}
+			w.callsIn(uid, 20*time.Minute)
+			w.setNode(node, func(n *lb.Node) { n.Ready = lb.Unknown })
+			w.objects[node].dead = true
+			job := w.next(OpAssign)
+			assert.NotEqual(t, lost, job.Server, "%s fails: %s", op, kind)
+			assert.True(t, job.Urgent)
+		}
+	}
 }

@@ -165,6 +165,16 @@ func (l *Ledger) reroute(a *address) {
 	}
 }
 
+// tryAtOnce has an address routed to a new holder without the pause that came of what failed before: that was another
+// call. What is bought is nobody else's, so it need not be looked at first either.
+func (l *Ledger) tryAtOnce(a *address) {
+	a.route.retry = retry{}
+	r, holder := l.rented[prefixOf(a.addr)], l.nodes[a.outcome.Holder]
+	if r != nil && holder != nil && r.ID == a.route.id && r.Server != holder.Server && l.bought(a, r) {
+		a.route.look = false
+	}
+}
+
 // unreachable reports whether all nodes that still have the address bound are lost.
 func (l *Ledger) unreachable(a *address) bool {
 	demand := l.demand(a, time.Time{})
