@@ -43,6 +43,8 @@ type account struct {
 	serversAt, readAt time.Time
 	// doubted: a server that was listed may not be there any more.
 	doubted bool
+	// heard: a read ended, well or not. Before that it is no trouble that nothing is known.
+	heard bool
 	// closed says why nothing is done in this account; nil: it is open.
 	closed *lb.Refusal
 	// resume is when calls may be made again that are not urgent, as far as the cloud has told.
@@ -321,6 +323,7 @@ func (l *Ledger) AccountFailed(key string, why *lb.Refusal, now time.Time) {
 		return
 	}
 	if a := l.account(key); a.readAt.IsZero() {
+		a.heard = true
 		l.gate(a, why, now)
 	}
 }
@@ -360,6 +363,7 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	}
 	a := l.account(key)
 	first := a.readAt.IsZero()
+	a.heard = true
 	if inv.Servers != nil {
 		l.takeServers(a, inv)
 	}

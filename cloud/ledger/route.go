@@ -112,7 +112,9 @@ func (l *Ledger) freeze(a *address, why *lb.Refusal) place.Outcome {
 		o.Bound = o.Bound && l.published(a)
 	}
 	if o.Bound && len(a.refs) > 0 {
-		o.Misplaced = why
+		if acct := l.accounts[a.route.account]; acct == nil || acct.heard {
+			o.Misplaced = why
+		}
 		o.Waiting = nil
 	}
 	return o
