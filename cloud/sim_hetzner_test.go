@@ -256,6 +256,9 @@ func (c *connection) land(point string, send func(context.Context) (*http.Respon
 		if w.wait(w.ctx, w.latency("late"+point, maxLateness)) {
 			response, err := send(w.ctx)
 			w.trace("p%d %s, late -> %s", c.process.number, point, outcome(response, err))
+			if err == nil {
+				response.Body.Close()
+			}
 		}
 	}()
 }

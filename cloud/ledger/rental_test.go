@@ -685,7 +685,7 @@ func TestNodeReplaced(t *testing.T) {
 // TestRateLimitKeepsTheOrder: whoever was refused by the rate limit is not overtaken by younger ones.
 func TestRateLimitKeepsTheOrder(t *testing.T) {
 	w := newRentalWorld(t, bought, "n1")
-	w.cloud.fail = func(j Job) *Fault {
+	w.cloud.fail = func(Job) *Fault {
 		return &Fault{Kind: FaultRateLimited, Message: "limit", RetryAt: w.now.Add(time.Minute)}
 	}
 	first := w.create("first")
