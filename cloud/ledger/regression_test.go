@@ -132,3 +132,21 @@ func TestGoneWhileReleased(t *testing.T) {
 	assert.NotContains(t, w.services, uid)
 	assert.Equal(t, []string{"look"}, w.cloud.calls)
 }
+
+// TestGoneBeforeItWasPublished: a Service that was never told of an address that is gone gets another one.
+func TestGoneBeforeItWasPublished(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.cloud.fail = func(j Job) *Fault {
+		if j.Op != OpAssign {
+			return nil
+		}
+		clear(w.cloud.ips)
+		w.cloud.fail = nil
+		return &Fault{Kind: FaultUnknown, Message: "cut"}
+	}
+	uid := w.create("web")
+	w.goOn()
+	addr, _ := w.served(uid)
+	require.Len(t, w.cloud.of(uid), 1)
+	assert.Equal(t, w.cloud.of(uid)[0].Addr(), addr)
+}

@@ -274,6 +274,16 @@ func (l *Ledger) published(a *address) bool {
 	return false
 }
 
+// toldOf reports whether an address stands in a status, or did when this controller came.
+func (l *Ledger) toldOf(a *address) bool {
+	for uid := range a.refs {
+		if s := l.services[uid]; s != nil && slices.Contains(s.shown, a.addr) {
+			return true
+		}
+	}
+	return l.published(a)
+}
+
 // ownerOf is what the labels of a held Floating IP shall say.
 func (l *Ledger) ownerOf(a *address, r *rented) lb.Owner {
 	if l.isListed(a) {
@@ -435,6 +445,9 @@ func (l *Ledger) routeFailed(a *address, job Job, f *Fault, now time.Time) {
 			a.route.gone, a.route.look = true, false
 			if r := l.rented[prefixOf(a.addr)]; r != nil && r.ID == job.ID {
 				delete(l.rented, r.Prefix)
+			}
+			if !l.isListed(a) && !l.toldOf(a) {
+				l.replaceDeleted(a)
 			}
 			return
 		}
