@@ -34,6 +34,7 @@ type Account struct {
 	candidate *Account
 	// rejected is the content of the token file that was not accepted, and why; empty: the file's content is in use.
 	rejected, reason string
+	rejectedAt       time.Time
 }
 
 // Key is a stable name for maps and metric labels, without the token: the endpoint's host and the token file.

@@ -23,6 +23,9 @@ const (
 	// callTimeout of a call with its answer.
 	callTimeout = 30 * time.Second
 	dialTimeout = 5 * time.Second
+	// rejectedFor is how long a token that was rejected is not offered again: the first server of its project may become
+	// a Node of the cluster meanwhile.
+	rejectedFor = 10 * time.Minute
 	// longestToken that a file may hold: Hetzner's have 64 characters.
 	longestToken = 1024
 )
@@ -195,7 +198,7 @@ func (s *Accounts) offer(a *Account, token string) bool {
 	case token == a.current.token:
 		a.candidate, a.rejected, a.reason = nil, "", ""
 		return false
-	case token == a.rejected, a.candidate != nil && token == a.candidate.current.token:
+	case token == a.rejected && s.options.Clock.Since(a.rejectedAt) < rejectedFor, a.candidate != nil && token == a.candidate.current.token:
 		return false
 	}
 	a.rejected, a.reason = "", ""
@@ -218,9 +221,11 @@ func (a *Account) Accept() bool {
 }
 
 // Reject is called on a Candidate: its account keeps the token that it has, and the same content of the file is not
-// offered again. False as with Accept.
+// offered again for some minutes. False as with Accept.
 func (a *Account) Reject(reason string) bool {
-	return a.judged(func(of *Account) { of.rejected, of.reason = a.current.token, reason })
+	return a.judged(func(of *Account) {
+		of.rejected, of.reason, of.rejectedAt = a.current.token, reason, a.current.clock.Now()
+	})
 }
 
 func (a *Account) judged(verdict func(of *Account)) bool {

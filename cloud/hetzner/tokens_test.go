@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -294,4 +296,20 @@ func TestMetrics(t *testing.T) {
 		assert.NotContains(t, family.String(), "secret")
 	}
 	assert.InDelta(t, 4, calls, 0)
+}
+
+// The first server of a token's project may become a Node later, so a token that was rejected is judged again after a
+// while.
+func TestRejectedCandidateIsOfferedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTokens(t)
+		w.write("a", "secret-1")
+		require.NoError(t, w.accounts.Load(w.conf("a")))
+		a := w.accounts.Of(w.at("a"))
+		w.write("a", "secret-2")
+		w.reread()
+		require.True(t, a.Candidate().Reject("it shows none of our servers"))
+		<-time.After(10 * time.Minute)
+		assert.Len(t, w.reread(), 1)
+	})
 }
