@@ -134,7 +134,9 @@ func (r *rental) useToken(token string) {
 	require.NoError(r.world.t, os.WriteFile(r.tokenFile, []byte(token), 0o600))
 }
 
-func (r *rental) isAway() bool { return r != nil && r.away.Load() }
+// isAway reports whether the account may be one at which nothing is done: the routing is the fence then, and two nodes may
+// be told to hold an address until the account is back.
+func (r *rental) isAway() bool { return r != nil && (r.away.Load() || r.handmade.Load()) }
 
 // addServer adds the server that a node runs on, unless there is one.
 func (r *rental) addServer(node string, number int) {
