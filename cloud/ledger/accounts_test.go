@@ -235,3 +235,27 @@ func TestDoubtEnds(t *testing.T) {
 	w.settle()
 	assert.NotContains(t, w.services, uid)
 }
+
+// TestBareMetalIsReleased although an account cannot be read, also by a controller that finds its Service half deleted.
+func TestBareMetalIsReleased(t *testing.T) {
+	w := newRentalWorld(t, `
+apiVersion: mooring.dev/v1alpha1
+kind: CloudConfig
+hetzner: {tokenFile: /token}
+pools:
+- name: office
+  addresses: [192.0.2.10]
+  interface: pl0
+- name: bought
+  hetzner: {ephemeral: {types: [ipv4]}}
+  interface: pl0
+`, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	w.cloud.servers = []lb.Server{{ID: 1, Name: "somebody"}}
+	w.services[uid].wants = false
+	w.restart()
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+}

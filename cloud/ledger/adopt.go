@@ -109,7 +109,8 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 			s := l.services[v.UID]
 			switch {
 			case s != nil:
-				s.unsure = len(s.want) < len(v.Families)
+				// What it holds it holds, if only on the way back to its pool.
+				s.unsure = len(l.allocator.Leases(v.UID)) < len(v.Families)
 			case v.Wants || v.Pending:
 				l.known[v.UID] = knownService{v, now, true}
 			}
