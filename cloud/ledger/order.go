@@ -54,7 +54,7 @@ func (l *Ledger) order(s *service, pools map[lb.Family]string, now time.Time) {
 		o.wanted = true
 		if r := l.boughtFor(t); r != nil && !o.busy {
 			l.orderFilled(o, r, now)
-			continue
+			return // which has asked again for what else the Service needs
 		}
 		l.planOrder(o)
 	}

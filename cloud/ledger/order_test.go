@@ -87,3 +87,25 @@ func TestHomeIsThatOfTheNodeThatIsChosenNow(t *testing.T) {
 	w.setNode("n1", func(n *lb.Node) { n.Cordoned = true })
 	assert.Equal(t, "hel1", w.next(OpBuy).Order.Location)
 }
+
+// TestBothAreFoundAgain: of two addresses that were bought before, none is ordered again, not even for a moment.
+func TestBothAreFoundAgain(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	uid := w.create("web", func(r *lb.Request) {
+		r.Families, r.FamilyPolicy, r.Retain = []lb.Family{lb.IPv4, lb.IPv6}, lb.RequireDualStack, true
+	})
+	w.settle()
+	w.services[uid].wants, w.services[uid].published = false, nil
+	request := w.services[uid].Request
+	w.settle()
+	require.NotContains(t, w.services, uid)
+	require.Len(t, w.cloud.ips, 2)
+	w.services[uid] = &svc{Request: request, wants: true} // its type changes twice
+	w.sync(uid)
+	assert.Len(t, w.ledger.View(uid).Addresses, 2)
+	assert.Empty(t, w.ledger.orders)
+	w.settle()
+	w.served(uid)
+	assert.Equal(t, 2, w.cloud.bought)
+	assert.Len(t, w.cloud.ips, 2)
+}
