@@ -120,13 +120,14 @@ func (l *Ledger) freeze(a *address, why *lb.Refusal) place.Outcome {
 	return o
 }
 
-// unrouted reports whether what is sent to a rented address does not reach the node.
+// unrouted reports whether what is sent to a rented address does not reach the node. What is in doubt is not told to
+// anybody, but what is published already is taken to be as it was.
 func (l *Ledger) unrouted(a *address, n *node) bool {
 	if a.route == nil {
 		return false
 	}
 	r := l.rentedOf(a)
-	return r == nil || a.route.look || r.Server == 0 || r.Server != n.Server
+	return r == nil || a.route.look && !l.published(a) || r.Server == 0 || r.Server != n.Server
 }
 
 // reroute decides what has to be done next at the cloud about a rented address, and corrects its outcome: it answers
