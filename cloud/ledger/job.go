@@ -15,6 +15,8 @@ const (
 	// retryFirst and retryLast bound the pause before a call is tried again.
 	retryFirst = time.Second
 	retryLast  = 5 * time.Minute
+	// blindPause is that after a refusal for the rate limit that does not say how long it lasts.
+	blindPause = time.Minute
 	// retryHopeless is the pause after a failure that only a person ends: a limit, a token.
 	retryHopeless = 5 * time.Minute
 )
@@ -141,10 +143,8 @@ func (r *retry) failed(f *Fault, now time.Time) {
 	r.at = now.Add(min(retryFirst<<min(r.failures, 20), retryLast))
 	switch f.Kind {
 	case FaultRateLimited:
-		if f.RetryAt.After(now) {
-			r.at = f.RetryAt
-			return
-		}
+		r.at = f.RetryAt
+		return
 	case FaultLimit, FaultUnauthorized, FaultNameTaken:
 		r.at = now.Add(retryHopeless)
 		return
@@ -248,6 +248,9 @@ func before(x, y *Job) bool {
 func (l *Ledger) Done(job Job, res Answer, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if res.Fault != nil && res.Fault.Kind == FaultRateLimited && res.Fault.RetryAt.IsZero() {
+		res.Fault.RetryAt = now.Add(blindPause)
+	}
 	if res.Fault != nil && res.Fault.Kind == FaultRateLimited && !job.Urgent {
 		// It is the account that has to wait: the others would overtake this one.
 		if a := l.accounts[job.Account]; a != nil {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -108,4 +109,18 @@ func TestBothAreFoundAgain(t *testing.T) {
 	w.served(uid)
 	assert.Equal(t, 2, w.cloud.bought)
 	assert.Len(t, w.cloud.ips, 2)
+}
+
+// TestRefusedByTheRateLimitKeepsItsPlace: however often the oldest is refused, a younger one is not bought for before it.
+func TestRefusedByTheRateLimitKeepsItsPlace(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	oldest := w.create("oldest")
+	w.sync(oldest)
+	for range 10 {
+		job := w.next(OpBuy)
+		w.ledger.Done(job, Answer{Fault: &Fault{Kind: FaultRateLimited, Message: "used up", RetryAt: w.now.Add(time.Second)}}, w.now)
+		w.pass(time.Second)
+	}
+	w.sync(w.create("younger"))
+	assert.Equal(t, oldest, w.next(OpBuy).Order.Service.UID)
 }
