@@ -85,14 +85,24 @@ func (l *Ledger) account(key string) *account {
 	a := l.accounts[key]
 	if a == nil {
 		a = &account{key: key, work: map[target]*task{}, orphans: map[int64]time.Time{}}
-		a.closed = lb.Refuse(lb.ReasonAccountUnavailable, "account %s was not read yet", key)
+		a.closed = unread(key)
 		l.accounts[key] = a
 	}
 	return a
 }
 
+func unread(key string) *lb.Refusal {
+	return lb.Refuse(lb.ReasonAccountUnavailable, "account %s was not read yet", key)
+}
+
 // setRental takes over which pools belong to which account.
 func (l *Ledger) setRental(r Rental) {
+	for key := range r.Orphans {
+		if a := l.accounts[key]; a != nil && !l.configured(key) {
+			// It is back: what it showed before is too old to go by.
+			a.readAt, a.closed = time.Time{}, unread(key)
+		}
+	}
 	l.rental = r
 	for key, a := range l.accounts {
 		if _, ok := r.Orphans[key]; !ok {

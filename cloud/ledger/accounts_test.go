@@ -259,3 +259,20 @@ pools:
 	w.settle()
 	assert.NotContains(t, w.services, uid)
 }
+
+// TestAccountIsBack: who put an account back is not told to put it back, but what is wrong with it now.
+func TestAccountIsBack(t *testing.T) {
+	w := newRentalWorld(t, twoAccounts, "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	was := map[string]string{"bought": projectKey, "listed": projectKey}
+	w.moveAccounts(map[string]string{"bought": secondKey, "listed": secondKey})
+	w.moveAccounts(was)
+	w.ledger.AccountFailed(projectKey, lb.Refuse(lb.ReasonUnauthorized, "the token is void"), w.now)
+	v := w.ledger.View(uid)
+	require.NotNil(t, v.Refusal)
+	assert.Contains(t, v.Refusal.Message, "void")
+	w.goOn()
+	assert.Nil(t, w.ledger.View(uid).Refusal)
+}
