@@ -3,6 +3,7 @@ package ledger
 // This file is about what an account shows: for whom each Floating IP was bought, and what is nobody's.
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -35,12 +36,22 @@ func (l *Ledger) claim(r *rented, now time.Time) {
 		}
 		return
 	}
-	if !ours {
+	if !ours || l.inAddresses(r.Addr()) {
 		return
 	}
 	if !l.claimForService(r, now) {
 		l.orphan(acct, r, now)
 	}
+}
+
+// inAddresses reports whether a pool without an account lists an address: nobody buys or deletes it then.
+func (l *Ledger) inAddresses(addr netip.Addr) bool {
+	for _, p := range l.pools {
+		if p.Addresses != nil && p.Addresses.Contains(addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // claimForService gives a bought Floating IP to the Service in its labels when that exists, or existed lately. It

@@ -699,3 +699,19 @@ func TestRateLimitKeepsTheOrder(t *testing.T) {
 	require.True(t, ok)
 	assert.Equal(t, first, job.Order.Service.UID)
 }
+
+// TestListedByABareMetalPool: whoever bought it, an address that stands in a pool's list is not deleted.
+func TestListedByABareMetalPool(t *testing.T) {
+	w := newRentalWorld(t, bought+`
+- name: office
+  addresses: [198.51.100.50]
+  interface: pl0
+`, "n1")
+	f := w.cloud.add("198.51.100.50/32", 0)
+	f.Owner = lb.Owner{ClusterUID: "cluster", Service: lb.Ref{Namespace: "default", Name: "old", UID: "old"}, Pool: "bought"}
+	w.rental.Orphans[projectKey] = true
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+	w.goOn()
+	w.goOn()
+	assert.Contains(t, w.cloud.ips, f.ID)
+}
