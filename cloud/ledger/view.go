@@ -62,7 +62,7 @@ func (l *Ledger) View(uid string) View {
 			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
 		}
 	}
-	if s.request.FamilyPolicy == lb.RequireDualStack && len(s.want) < len(s.request.Families) && len(s.published) == 0 {
+	if s.request.FamilyPolicy == lb.RequireDualStack && len(s.ports) == 0 && len(s.want) < len(s.request.Families) && len(s.published) == 0 {
 		v.Ready = false // half of what is required is not published
 	}
 	for _, family := range s.request.Families {
