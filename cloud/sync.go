@@ -64,7 +64,7 @@ func (r *room) want(svc *corev1.Service) {
 	}
 	request, refusal := requestOf(svc, namespaceLabels, r.endpointNodes(svc))
 	if refusal != nil {
-		r.ledger().Refuse(request.Ref, refusal)
+		r.ledger().Refuse(request, refusal)
 		return
 	}
 	r.ledger().Want(request, r.options.Clock.Now())

@@ -98,6 +98,23 @@ func (l *Ledger) serveByPorts(s *service, want, leave []lb.PortLease) {
 	}
 }
 
+// followEndpoints has the backends of a Service that cannot be read otherwise follow its pods and node ports.
+func (l *Ledger) followEndpoints(s *service, r lb.Request) {
+	if len(s.ports) == 0 {
+		return
+	}
+	s.request.Local, s.request.EndpointNodes = r.Local, r.EndpointNodes
+	for i, lease := range s.ports {
+		b := l.backends[keyOf(lease)]
+		for _, p := range r.Ports {
+			if p.Same(lease.Service) {
+				b.Service.NodePort = p.NodePort
+			}
+		}
+		l.retarget(b, s, i == 0, nil)
+	}
+}
+
 // targetsMemo holds the targets of Services that ask for the same nodes.
 type targetsMemo map[string]place.Targets
 

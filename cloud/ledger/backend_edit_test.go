@@ -21,3 +21,27 @@ func TestDualStackRequiredOfPublishedPorts(t *testing.T) {
 	require.NotNil(t, v.Refusal)
 	assert.Equal(t, lb.ReasonNotSupported, v.Refusal.Reason)
 }
+
+// TestUnreadableAnnotation: what does not parse changes nothing but what it says; the nodes behind a port are those of now.
+func TestUnreadableAnnotation(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1", "n2")
+	uid := w.create("web", web, func(r *lb.Request) { r.Local, r.EndpointNodes = true, []string{"n1"} })
+	w.settle()
+	require.Equal(t, []string{"10.0.0.1:30080"}, w.proxy.targets(8100))
+	request := w.services[uid].Request
+	no := lb.Refuse(lb.ReasonInvalidRequest, "annotation")
+	request.EndpointNodes = []string{"n2"}
+	w.ledger.Refuse(request, no)
+	w.proxy.work(w)
+	assert.Equal(t, []string{"10.0.0.2:30080"}, w.proxy.targets(8100), "its pods move")
+
+	w.services[uid].EndpointNodes = nil // as adoption sees it
+	w.restart()
+	clear(w.proxy.told)
+	w.ledger.Refuse(request, no)
+	w.setNode("n1", func(n *lb.Node) { n.Ready = lb.NotReady })
+	w.proxy.work(w)
+	assert.Equal(t, []string{"10.0.0.2:30080"}, w.proxy.targets(8100), "a new controller tells all that is published")
+	assert.Equal(t, lb.ReasonInvalidRequest, w.ledger.View(uid).Refusal.Reason)
+	assert.True(t, w.ledger.View(uid).Ready)
+}

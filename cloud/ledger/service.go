@@ -73,14 +73,16 @@ func (l *Ledger) wakeRivals(r lb.Request) {
 	}
 }
 
-// Refuse says that what a Service asks for now cannot be read. It keeps what it holds, and gets nothing new.
-func (l *Ledger) Refuse(ref lb.Ref, refusal *lb.Refusal) {
+// Refuse says that what a Service asks for now cannot be read. It keeps what it holds, and gets nothing new; of the
+// request only what is not asked for counts: the pods and node ports behind it.
+func (l *Ledger) Refuse(r lb.Request, refusal *lb.Refusal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.serviceOf(lb.Request{Ref: ref})
+	s := l.serviceOf(lb.Request{Ref: r.Ref})
 	s.wants = true
 	s.refusal = refusal
-	delete(l.unserved, ref.UID)
+	delete(l.unserved, r.UID)
+	l.followEndpoints(s, r)
 }
 
 // serviceOf returns the record of a Service, a new one when there is none.
