@@ -315,9 +315,10 @@ func (l *Ledger) SetConfig(cfg *config.Config, rental Rental, now time.Time) err
 	l.pools = pools
 	l.evacuate = cfg.Failover.EvacuateCordoned
 	l.resyncInterval = cfg.ResyncInterval
+	ports := l.portsBefore()
 	l.allocator.SetPools(cfg.Pools)
 	l.setRental(rental)
-	l.followPools()
+	l.followPools(ports)
 	all := make(map[netip.Addr]bool, len(l.addresses))
 	for addr, a := range l.addresses {
 		all[addr] = true

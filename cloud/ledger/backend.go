@@ -428,35 +428,81 @@ func (l *Ledger) portsMissing(cfg *config.Config) error {
 				k.Pool, k.Port, k.Protocol, l.backends[k].ref)
 		}
 	}
+	return l.portsCollide(cfg)
+}
+
+// portsCollide refuses a cloud-config that brings two load balancers to one host on which two Services would have one port.
+func (l *Ledger) portsCollide(cfg *config.Config) error {
+	type place struct {
+		host     string
+		port     uint16
+		protocol lb.Protocol
+	}
+	pools := poolsByName(cfg)
+	holder := map[place]BackendKey{}
+	for _, k := range slices.SortedFunc(maps.Keys(l.backends), BackendKey.compare) {
+		before, after := l.pools[k.Pool], pools[k.Pool]
+		if before == nil || before.Updater == nil {
+			continue
+		}
+		at := place{before.Updater.Host, k.Port, k.Protocol}
+		stays := slices.ContainsFunc(cfg.Pools, func(p config.Pool) bool {
+			return p.Updater != nil && p.Updater.Host == at.host && p.Updater.PortLow <= k.Port && k.Port <= p.Updater.PortHigh
+		})
+		if !stays && after != nil && after.Updater != nil {
+			at.host = after.Updater.Host
+		}
+		if other, taken := holder[at]; taken {
+			return fmt.Errorf("port %d/%s of host %s would be that of Service %s and of Service %s: move one of them to another port first, by annotation %s",
+				k.Port, k.Protocol, at.host, l.backends[other].ref, l.backends[k].ref, lb.AnnotationLBPorts)
+		}
+		holder[at] = k
+	}
 	return nil
 }
 
-// followPools gives backends to the pool that their ports belong to now.
-func (l *Ledger) followPools() {
-	for _, uid := range slices.Sorted(maps.Keys(l.services)) {
-		s := l.services[uid]
-		moved := map[lb.PortLease]lb.PortLease{}
-		for _, lease := range l.allocator.Ports(uid) {
-			for _, before := range slices.Concat(s.ports, s.leavePorts) {
-				if before.Service.Number == lease.Service.Number && before.Service.Protocol == lease.Service.Protocol && before.Port == lease.Port && before.Pool != lease.Pool {
-					moved[before] = lease
-				}
-			}
+// portsBefore are the ports of every Service, in the order in which the allocator has them.
+func (l *Ledger) portsBefore() map[string][]lb.PortLease {
+	before := map[string][]lb.PortLease{}
+	for uid := range l.services {
+		if ports := l.allocator.Ports(uid); len(ports) > 0 {
+			before[uid] = ports
 		}
-		for before, lease := range moved {
-			b := l.backends[keyOf(before)]
-			if b == nil {
+	}
+	return before
+}
+
+// followPools gives backends to the pool that their ports belong to now. Pools may have swapped their names, so all are
+// taken from where they were before the first one is put where it is.
+func (l *Ledger) followPools(before map[string][]lb.PortLease) {
+	moved := map[BackendKey]*backend{}
+	for _, uid := range slices.Sorted(maps.Keys(before)) {
+		s := l.services[uid]
+		renamed := map[BackendKey]string{}
+		for i, lease := range l.allocator.Ports(uid) {
+			was := keyOf(before[uid][i])
+			if was.Pool == lease.Pool {
 				continue
 			}
-			delete(l.backends, keyOf(before))
-			l.effects.backend(keyOf(before))
-			b.PortLease, b.revision = lease, 0
-			l.backends[keyOf(lease)] = b
-			for _, list := range [][]lb.PortLease{s.ports, s.leavePorts, s.publishedPorts} {
-				if i := slices.Index(list, before); i >= 0 {
-					list[i] = lease
+			renamed[was] = lease.Pool
+			if b := l.backends[was]; b != nil {
+				delete(l.backends, was)
+				l.effects.backend(was)
+				b.Pool, b.revision = lease.Pool, 0
+				moved[keyOf(b.PortLease)] = b
+			}
+		}
+		for _, list := range []*[]lb.PortLease{&s.ports, &s.leavePorts, &s.publishedPorts} {
+			*list = slices.Clone(*list)
+			for i, lease := range *list {
+				if pool, ok := renamed[keyOf(lease)]; ok {
+					(*list)[i].Pool = pool
 				}
 			}
 		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(moved), BackendKey.compare) {
+		l.backends[k] = moved[k]
+		l.effects.backend(k)
 	}
 }
