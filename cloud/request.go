@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,16 +52,14 @@ func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointN
 			Name: p.Name, Number: uint16(p.Port), Protocol: lb.Protocol(p.Protocol), NodePort: uint16(p.NodePort),
 		})
 	}
-	if refusal := parseWishes(svc, &r); refusal != nil {
-		return r, refusal
-	}
-	refusal := parseLBPorts(svc, &r)
+	// Where one annotation does not parse the others count: adoption goes by them.
+	refusal := cmp.Or(parseWishes(svc, &r), parseProxy(svc, &r), parseLBPorts(svc, &r))
 	r.NoNodePorts = svc.Spec.AllocateLoadBalancerNodePorts != nil && !*svc.Spec.AllocateLoadBalancerNodePorts &&
 		slices.ContainsFunc(r.Served(), func(p lb.Port) bool { return p.NodePort == 0 })
 	return r, refusal
 }
 
-// parseWishes reads the addresses and the node selector that a Service asks for.
+// parseWishes reads the addresses that a Service asks for.
 func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 	for field := range strings.SplitSeq(svc.Annotations[lb.AnnotationAddresses], ",") {
 		field = strings.TrimSpace(field)
@@ -88,35 +87,46 @@ func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 		}
 		r.LoadBalancerIP = addr
 	}
-	if name := svc.Annotations[lb.AnnotationReplacesBackend]; name != "" {
-		// Whoever may annotate a Service may not remove the backends of others.
-		if !strings.HasPrefix(name, svc.Namespace+"_") || strings.ContainsFunc(name, notInBackendName) {
-			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not the name of a backend of this namespace: write one such as %s_%s, of letters, digits, _ and -",
-				lb.AnnotationReplacesBackend, name, svc.Namespace, svc.Name)
-		}
-		r.Replaces = name
-	}
-	for annotation, timeout := range map[string]*time.Duration{
-		lb.AnnotationProxyTimeout: &r.ProxyTimeout, lb.AnnotationProxyConnectTimeout: &r.ConnectTimeout,
-	} {
-		text, ok := svc.Annotations[annotation]
-		if !ok {
-			continue
-		}
-		d, err := time.ParseDuration(text)
-		if err != nil || d < time.Second || d > longestProxyTimeout || d%time.Second != 0 {
-			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds from 1s to 720h, such as 90s or 10m", annotation, text)
-		}
-		*timeout = d
-	}
+	return nil
+}
+
+// parseProxy reads the node selector and what a Service asks of an external load balancer, and names the first mistake.
+func parseProxy(svc *corev1.Service, r *lb.Request) (refusal *lb.Refusal) {
 	if text := svc.Annotations[lb.AnnotationNodeSelector]; text != "" {
 		selector, err := labels.Parse(text)
 		if err != nil {
-			return lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a label selector: %v", lb.AnnotationNodeSelector, text, err)
+			refusal = lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a label selector: %v", lb.AnnotationNodeSelector, text, err)
+		} else {
+			r.NodeSelector = selector
 		}
-		r.NodeSelector = selector
 	}
-	return nil
+	if name := svc.Annotations[lb.AnnotationReplacesBackend]; name != "" {
+		// Whoever may annotate a Service may not remove the backends of others.
+		if !strings.HasPrefix(name, svc.Namespace+"_") || strings.ContainsFunc(name, notInBackendName) {
+			refusal = cmp.Or(refusal, lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not the name of a backend of this namespace: write one such as %s_%s, of letters, digits, _ and -",
+				lb.AnnotationReplacesBackend, name, svc.Namespace, svc.Name))
+		} else {
+			r.Replaces = name
+		}
+	}
+	var wrong *lb.Refusal
+	r.ProxyTimeout, wrong = proxyTimeout(svc, lb.AnnotationProxyTimeout)
+	refusal = cmp.Or(refusal, wrong)
+	r.ConnectTimeout, wrong = proxyTimeout(svc, lb.AnnotationProxyConnectTimeout)
+	return cmp.Or(refusal, wrong)
+}
+
+// proxyTimeout reads one of the timeouts; 0 when the Service asks for none.
+func proxyTimeout(svc *corev1.Service, annotation string) (time.Duration, *lb.Refusal) {
+	text, ok := svc.Annotations[annotation]
+	if !ok {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d > longestProxyTimeout || d%time.Second != 0 {
+		return 0, lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds from 1s to 720h, such as 90s or 10m", annotation, text)
+	}
+	return d, nil
 }
 
 // longestProxyTimeout as in the cloud-config.

@@ -12,8 +12,16 @@ import (
 
 // parseLBPorts reads which ports a Service asks for at an external load balancer: entries such as http=8100, 53/udp=8153
 // or http, separated by commas. An entry without a port at the load balancer limits the Service to the ports that the
-// annotation names.
+// annotation names. What does not parse as a whole asks for nothing.
 func parseLBPorts(svc *corev1.Service, r *lb.Request) *lb.Refusal {
+	refusal := readLBPorts(svc, r)
+	if refusal != nil {
+		r.LBPorts, r.LBPortsOnly = nil, false
+	}
+	return refusal
+}
+
+func readLBPorts(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 	wanted := map[lb.Port]string{}
 	for entry := range strings.SplitSeq(svc.Annotations[lb.AnnotationLBPorts], ",") {
 		if entry = strings.TrimSpace(entry); entry == "" {

@@ -126,3 +126,20 @@ func TestOurs(t *testing.T) {
 	plain.Spec.Type = corev1.ServiceTypeClusterIP
 	assert.False(t, ours(plain))
 }
+
+// TestOneMistakeHidesNothing: what else a Service says counts, and of two mistakes the same one is named each time.
+func TestOneMistakeHidesNothing(t *testing.T) {
+	svc := portsService("http=8100,dns")
+	svc.Annotations[lb.AnnotationNodeSelector] = "edge=true"
+	svc.Annotations[lb.AnnotationProxyTimeout], svc.Annotations[lb.AnnotationProxyConnectTimeout] = "soon", "later"
+	for range 50 {
+		r, refusal := requestOf(svc, nil, nil)
+		require.NotNil(t, refusal)
+		assert.Contains(t, refusal.Message, lb.AnnotationProxyTimeout)
+		assert.Len(t, r.Served(), 2)
+		assert.NotNil(t, r.NodeSelector)
+	}
+	svc.Annotations[lb.AnnotationLBPorts] = "http,bogus"
+	r, _ := requestOf(svc, nil, nil)
+	assert.Len(t, r.Served(), 5, "half of a list is not what was meant")
+}
