@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,8 +29,7 @@ type balancers struct {
 
 type balancer struct {
 	*updater.Worker
-	updater *config.Updater
-	cancel  context.CancelFunc
+	cancel context.CancelFunc
 	// running is false until the workers of all pools run.
 	running bool
 }
@@ -52,9 +49,7 @@ func (b *balancers) follow(cfg *config.Config) error {
 		if x := b.workers[p.Name]; x != nil {
 			if err := x.SetConfig(p.Updater, cfg.ResyncInterval); err != nil {
 				mistakes = append(mistakes, fmt.Errorf("pool %q: %w", p.Name, err))
-				continue
 			}
-			x.updater = p.Updater
 			continue
 		}
 		x, err := b.worker(p, cfg.ResyncInterval)
@@ -91,7 +86,7 @@ func (b *balancers) worker(p *config.Pool, resync time.Duration) (*balancer, err
 	if err != nil {
 		return nil, err
 	}
-	return &balancer{Worker: w, updater: p.Updater}, nil
+	return &balancer{Worker: w}, nil
 }
 
 // run has the workers make their calls until the context ends. What every Service wants was told before.
@@ -125,6 +120,10 @@ func (b *balancers) runAll() {
 func (b *balancers) apply(keys map[ledger.BackendKey]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.tell(keys)
+}
+
+func (b *balancers) tell(keys map[ledger.BackendKey]bool) {
 	for k := range keys {
 		x := b.workers[k.Pool]
 		if x == nil {
@@ -164,7 +163,7 @@ func (b *balancers) changed(pool string, key updater.Key) {
 // report tells the ledger how far a worker is with a port.
 func (b *balancers) report(k ledger.BackendKey, x *balancer) {
 	s := x.State(updater.Key{Port: k.Port, Protocol: k.Protocol})
-	state := ledger.BackendState{Ready: s.Ready, Removed: s.Phase == updater.PhaseRemoved}
+	state := ledger.BackendState{Revision: s.Revision, Ready: s.Ready, Removed: s.Phase == updater.PhaseRemoved}
 	var troubles []string
 	for _, lag := range s.Lagging {
 		if lag.Err != nil {
@@ -172,7 +171,7 @@ func (b *balancers) report(k ledger.BackendKey, x *balancer) {
 		}
 	}
 	if s.Listening == updater.ListeningNo && s.Ready {
-		troubles = append(troubles, fmt.Sprintf("nothing answers on %s: %s", net.JoinHostPort(x.updater.Host, strconv.Itoa(int(k.Port))), s.Found))
+		troubles = append(troubles, s.Found)
 	}
 	state.Trouble = strings.Join(troubles, "; ")
 	b.room.ledger().BackendState(k, state, b.room.options.Clock.Now())

@@ -44,6 +44,8 @@ func keyOf(lease lb.PortLease) BackendKey {
 
 // BackendState is what the updaters of a pool have made of a backend.
 type BackendState struct {
+	// Revision is the highest that an updater has taken; 0: none.
+	Revision uint64
 	// Ready: it may be published.
 	Ready bool
 	// Removed: every updater has confirmed that the backend is gone.
@@ -77,7 +79,9 @@ type backend struct {
 	leaving  bool
 	state    BackendState
 	revision uint64
-	view     BackendView
+	// born is the first revision that was about this holder: what an updater took before says nothing of it.
+	born uint64
+	view BackendView
 }
 
 // serveByPorts takes up what the allocator says of a Service's ports.
@@ -176,6 +180,7 @@ func (l *Ledger) offer(b *backend, s *service, first bool) {
 	}
 	l.revision++
 	b.revision, v.Revision = l.revision, l.revision
+	b.born = cmp.Or(b.born, b.revision)
 	b.view = v
 	if len(v.Targets) == 0 {
 		b.state = BackendState{}
@@ -245,7 +250,7 @@ func (l *Ledger) dropPort(s *service, lease lb.PortLease) {
 	}
 	if !b.leaving {
 		b.leaving, b.state, b.targets = true, BackendState{}, nil
-		b.revision = 0
+		b.revision, b.born = 0, 0
 		l.offer(b, s, false)
 	}
 }
@@ -255,9 +260,12 @@ func (l *Ledger) BackendState(k BackendKey, state BackendState, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.backends[k]
-	switch {
-	case b == nil:
+	if b == nil {
 		return
+	}
+	state.Ready = state.Ready && state.Revision >= b.born
+	state.Revision = 0 // it decides, and is nothing to wake for
+	switch {
 	case b.leaving && state.Removed:
 		l.freePort(b, now)
 		return
@@ -288,6 +296,19 @@ func (l *Ledger) Backend(k BackendKey) BackendView {
 		return b.view
 	}
 	return BackendView{}
+}
+
+// Backends returns the ports of a pool that Services have.
+func (l *Ledger) Backends(pool string) map[BackendKey]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keys := map[BackendKey]bool{}
+	for k := range l.backends {
+		if k.Pool == pool {
+			keys[k] = true
+		}
+	}
+	return keys
 }
 
 // UnusedPorts returns the ports of a pool that no Service has.

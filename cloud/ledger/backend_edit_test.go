@@ -45,3 +45,20 @@ func TestUnreadableAnnotation(t *testing.T) {
 	assert.Equal(t, lb.ReasonInvalidRequest, w.ledger.View(uid).Refusal.Reason)
 	assert.True(t, w.ledger.View(uid).Ready)
 }
+
+// TestPortOfAnAbandonedService: whoever gets it is published when the updater was told of it, and not before.
+func TestPortOfAnAbandonedService(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	a := w.create("a", web)
+	w.settle()
+	b := w.create("b", web, func(r *lb.Request) { r.LBPorts = []lb.PortWish{{Number: 80, Protocol: lb.TCP, Port: 8100}} })
+	w.settle()
+	told := w.proxy.told[BackendKey{"edge", 8100, lb.TCP}]
+	w.ledger.Unwant(a, w.now)
+	w.ledger.Abandon(a, w.now)
+	delete(w.services, a)
+	w.ledger.BackendState(BackendKey{"edge", 8100, lb.TCP}, BackendState{Ready: true, Revision: told.Revision}, w.now)
+	assert.False(t, w.ledger.View(b).Ready)
+	w.settle()
+	assert.True(t, w.ledger.View(b).Ready)
+}

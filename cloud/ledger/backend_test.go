@@ -53,7 +53,7 @@ func (p *proxy) work(w *world) {
 			w.ledger.BackendState(k, BackendState{Removed: true}, w.now)
 		default:
 			p.told[k] = v
-			w.ledger.BackendState(k, BackendState{Ready: true}, w.now)
+			w.ledger.BackendState(k, BackendState{Ready: true, Revision: v.Revision}, w.now)
 		}
 	}
 }
