@@ -58,6 +58,8 @@ func (b *balancers) follow(cfg *config.Config) error {
 			continue
 		}
 		b.workers[p.Name] = x
+		// What was wanted of the pool before it had a worker was told to nobody.
+		b.tell(b.room.ledger().Backends(p.Name))
 	}
 	for pool, x := range b.workers {
 		if !wanted[pool] {
