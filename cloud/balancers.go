@@ -135,7 +135,11 @@ func (b *balancers) tell(keys map[ledger.BackendKey]bool) {
 		v := b.room.ledger().Backend(k)
 		switch {
 		case !v.Held:
-			x.Abandon(key) // nothing is left behind, or it belongs to another pool now
+			// It belongs to another pool now, or was abandoned. What was removed stays so: a call from before that timed
+			// out may have its effect yet, and the worker looks to that.
+			if x.State(key).Phase != updater.PhaseRemoved {
+				x.Abandon(key)
+			}
 			continue
 		case len(v.Targets) == 0:
 			x.RemoveBackend(key)

@@ -110,3 +110,28 @@ func TestPoolIsAddedWhileOthersDrain(t *testing.T) {
 		assert.True(t, r.ledger().View("web").Ready)
 	})
 }
+
+// TestCallThatComesLate: a call that timed out, and has its effect after the backend was removed, leaves nothing behind.
+func TestCallThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := updatertest.New(updatertest.Options{})
+		r := newBalancedRoom(t, parseConfig(t, edgePool), server, readyNode())
+		defer runBalancers(t, r)()
+		pass(time.Minute) // the sweep is over
+		server.BreakEach(func(c updatertest.Call) (f updatertest.Fault) {
+			if c.Method == "POST" {
+				f.Delay = 15 * time.Second
+			}
+			return f
+		})
+		r.ledger().Want(wantedOn("edge"), time.Now())
+		r.drain()
+		pass(5 * time.Second)
+		r.ledger().Unwant("web", time.Now())
+		r.drain()
+		pass(8 * time.Second)
+		assert.False(t, r.ledger().Holds("web"))
+		pass(time.Minute)
+		assert.Zero(t, files(t, server))
+	})
+}
