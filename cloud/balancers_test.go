@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,5 +134,22 @@ func TestCallThatComesLate(t *testing.T) {
 		assert.False(t, r.ledger().Holds("web"))
 		pass(time.Minute)
 		assert.Zero(t, files(t, server))
+	})
+}
+
+// TestNoCallAfterStop: the next leader has the updaters for itself.
+func TestNoCallAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := updatertest.New(updatertest.Options{})
+		r := newBalancedRoom(t, parseConfig(t, strings.Replace(edgePool, "8102", "9000", 1)), server)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go r.run(ctx)
+		pass(time.Minute + 50*time.Millisecond)
+		before := len(server.Calls())
+		require.NotZero(t, before, "unused ports are being cleared")
+		r.stop()
+		pass(time.Hour)
+		assert.Equal(t, before, len(server.Calls()), "calls")
 	})
 }

@@ -106,7 +106,10 @@ func (r *room) run(ctx context.Context) {
 		return
 	}
 	r.catchUp()
-	r.balancers.run(ctx)
+	// No updater is called after stop, which the context outlives.
+	calls, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.balancers.run(calls)
 	r.alarm.start(r.options.Clock, r.tick)
 	for range serviceWorkers {
 		r.work(func() bool { return next(ctx, r, r.queue, r.sync) })
