@@ -379,7 +379,13 @@ func (b *backend) trouble() *lb.Refusal {
 // releasingPorts says what the release of a Service's ports waits for.
 func (l *Ledger) releasingPorts(uid string) (messages []string) {
 	for _, lease := range l.allocator.Ports(uid) {
-		if b := l.backends[keyOf(lease)]; b != nil {
+		b := l.backends[keyOf(lease)]
+		switch p := l.pools[lease.Pool]; {
+		case b == nil:
+		case p == nil || p.Updater == nil:
+			messages = append(messages, fmt.Sprintf("port %d/%s: its pool %q is in the cloud-config no more, and nobody removes the backend: put the pool back, or forget it by annotation %s=true",
+				b.Port, b.Service.Protocol, b.Pool, lb.AnnotationAbandon))
+		default:
 			messages = append(messages, strings.TrimSuffix(fmt.Sprintf("port %d/%s of pool %q: %s", b.Port, b.Service.Protocol, b.Pool, b.state.Trouble), ": "))
 		}
 	}

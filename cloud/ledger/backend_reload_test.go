@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -64,4 +65,32 @@ pools:
 - name: blue
   updater: {urls: ["http://192.0.2.2:3000/api/v1/lb"], host: 192.0.2.2, portRange: {low: 8100, high: 8102}}
 `), w.rental, w.now), "8100/TCP")
+}
+
+// TestPoolGoesWhileAServiceLeaves: nobody can confirm that the backend is gone, and the Service says what to do.
+func TestPoolGoesWhileAServiceLeaves(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	uid := w.create("web", web)
+	w.settle()
+	w.proxy.down = true
+	w.services[uid].wants = false
+	w.settle()
+	require.NoError(t, w.ledger.SetConfig(parse(t, office), w.rental, w.now))
+	assert.Contains(t, w.ledger.View(uid).Waiting.Message, "put the pool back")
+	assert.Contains(t, w.ledger.View(uid).Waiting.Message, lb.AnnotationAbandon)
+}
+
+// TestRenamedPoolFinishesARemoval: what is on the way back is removed by the pool that has the port now.
+func TestRenamedPoolFinishesARemoval(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	uid := w.create("web", web)
+	w.settle()
+	w.proxy.down = true
+	w.services[uid].wants = false
+	w.settle()
+	w.cfg = parse(t, strings.Replace(edge, "name: edge", "name: outside", 1))
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+	w.proxy.down = false
+	w.settle()
+	assert.NotContains(t, w.services, uid)
 }
