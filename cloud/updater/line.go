@@ -311,8 +311,9 @@ func (w *Worker) start(t *task, now time.Time) {
 	})
 }
 
-// make the calls of a task. In a takeover the port is in two files until the old one is removed, and no reload succeeds: the
-// push after that is what brings one that does.
+// make the calls of a task. In a takeover the port is in two files until the old one is removed, and no reload succeeds; that
+// removal brings one that does. The push after it waits, as the repeat after every burst: a file is truncated before it is
+// written, and a reload at that moment would close the port.
 func (w *Worker) make(t *task) error {
 	name := Name(w.options.Prefix, t.key)
 	if t.want == nil {
@@ -321,8 +322,5 @@ func (w *Worker) make(t *task) error {
 	if err := t.client.Set(t.line.ctx, name, t.key, *t.want); err != nil || t.takeOver == "" {
 		return err
 	}
-	if err := t.client.Remove(t.line.ctx, t.takeOver); err != nil {
-		return err
-	}
-	return t.client.Set(t.line.ctx, name, t.key, *t.want)
+	return t.client.Remove(t.line.ctx, t.takeOver)
 }

@@ -92,7 +92,7 @@ const (
 // urgency of calls, first the most urgent.
 var urgency = map[Why]int{WhyChange: 0, WhyNothingListens: 1, WhyLate: 2, WhyResync: 3, WhyRepeat: 4, WhySweep: 5}
 
-// Call is one task that was done at one URL, for metrics and logs: one call, or with a takeover the three of it.
+// Call is one task that was done at one URL, for metrics and logs: one call, or with a takeover the two of it.
 type Call struct {
 	URL string
 	Key Key

@@ -231,6 +231,8 @@ func TestTakeover(t *testing.T) {
 		b := updater.Backend{Targets: targets("192.0.2.3:30001"), Replaces: "shop_web"}
 		require.NoError(t, s.w.SetBackend(key(8100), b))
 		pass(100 * time.Millisecond)
+		assert.Len(t, s.a.Calls(), 2, "what comes next would meet the reload that the removal brings")
+		pass(3 * time.Second)
 		calls := s.a.Calls()
 		require.Len(t, calls, 3)
 		assert.Equal(t, []string{"POST", "DELETE", "POST"}, []string{calls[0].Method, calls[1].Method, calls[2].Method})
