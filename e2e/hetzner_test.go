@@ -264,6 +264,12 @@ func (m *moored) answersFirst(t *testing.T, addresses ...netip.Addr) {
 // not answered at once.
 func (m *moored) connects(t *testing.T, addr netip.Addr) (end func()) {
 	t.Helper()
+	return connecting(t, addr.String(), func(ctx context.Context) error { return m.answersAtOnce(ctx, addr) })
+}
+
+// connecting makes a connection every 10 ms. The returned function ends that, and the test when one failed.
+func connecting(t *testing.T, to string, connect func(context.Context) error) (end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var connecting sync.WaitGroup
 	var count int
@@ -278,7 +284,7 @@ func (m *moored) connects(t *testing.T, addr netip.Addr) (end func()) {
 			case <-ticker.C:
 			}
 			count++
-			if err := m.answersAtOnce(t.Context(), addr); err != nil {
+			if err := connect(t.Context()); err != nil {
 				failed = append(failed, fmt.Errorf("connection %d: %w", count, err))
 			}
 		}
@@ -287,6 +293,6 @@ func (m *moored) connects(t *testing.T, addr netip.Addr) (end func()) {
 		t.Helper()
 		cancel()
 		connecting.Wait()
-		assert.NoError(t, errors.Join(failed...), "%d connections to %s", count, addr)
+		assert.NoError(t, errors.Join(failed...), "%d connections to %s", count, to)
 	}
 }

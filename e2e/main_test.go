@@ -1,6 +1,6 @@
 // Package e2e holds the black-box tests: a real cluster (e2e/cluster), the built binaries, the manifests that users
 // apply, and packets. A test states what a user of the cluster notices. Nothing here imports the product but its API
-// types, its annotation keys and the stand-in for Hetzner's API.
+// types, its annotation keys and the stand-ins for Hetzner's API and for an updater.
 //
 // The tests need the built binaries (make e2e builds them) and root or unprivileged user namespaces. They leave
 // nothing behind on the machine, and two runs do not disturb each other.

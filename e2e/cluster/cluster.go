@@ -123,6 +123,10 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 	return errors.Join(c.awaitNodes(ctx), c.awaitProxies(ctx))
 }
 
+// AddHost makes one more host on the wire that is no Node, at the addresses of Subnet4 and Subnet6 that end in number.
+// Nodes begin at 11, the client is 200.
+func (c *Cluster) AddHost(name string, number byte) (*Host, error) { return c.addHost(name, number) }
+
 // addHost makes a host and plugs it in.
 func (c *Cluster) addHost(name string, number byte) (*Host, error) {
 	h, err := newHost(name)

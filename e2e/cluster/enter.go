@@ -254,6 +254,9 @@ func checkMachine() error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		missing = append(missing, errors.New("nft is not installed: run hack/debian-packages.sh"))
 	}
+	if _, err := exec.LookPath("nginx"); err != nil {
+		missing = append(missing, errors.New("nginx is not installed: run hack/debian-packages.sh"))
+	}
 	return errors.Join(missing...)
 }
 
