@@ -34,10 +34,10 @@ func TestBenchUpdater(t *testing.T) {
 	}
 	b := balance(t, newBalancer(t), cluster.Options{Nodes: []cluster.NodeOptions{{Name: "n1"}, {Name: "n2"}, {Name: "n3"}}})
 	configured := func(resync string) string {
-		return cloudConfigOf(resync, b.updaterPool("edge", "8100, high: 8699", b.hosted()))
+		return cloudConfigOf(resync, b.updaterPool("edge", "8100, high: 8609", b.hosted()))
 	}
 	b.withoutAgents(t, configured("1h"))
-	namespace := b.Namespace(t, "bench")
+	namespace := b.namespace(t, "bench")
 	measured := &bench{moored: b.moored, kube: b.Kube}
 	all := &many{bench: measured, namespace: namespace}
 	for i := range behindOne {
@@ -81,11 +81,11 @@ func TestBenchUpdater(t *testing.T) {
 // hour has at the default interval.
 func (b *balanced) measureUpdaterRest(t *testing.T, configured func(resync string) string) {
 	t.Helper()
-	service, at := b.serve(t, cluster.LoadBalancer(b.Namespace(t, "long"), "web"), "edge")
+	service, at := b.serve(t, cluster.LoadBalancer(b.namespace(t, "long"), "web"), "edge")
 	for range longConnections {
 		conn, err := b.Client.DialContext(t.Context(), "tcp", b.at(at).String())
 		require.NoError(t, err)
-		defer func() { _ = conn.Close() }()
+		t.Cleanup(func() { _ = conn.Close() })
 		_, err = conn.Write([]byte("GET / HTTP/1.1\r\nHost: web\r\n\r\n"))
 		require.NoError(t, err)
 		_, err = conn.Read(make([]byte, 1500))
