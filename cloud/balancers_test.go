@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -120,7 +121,7 @@ func TestCallThatComesLate(t *testing.T) {
 		defer runBalancers(t, r)()
 		pass(time.Minute) // the sweep is over
 		server.BreakEach(func(c updatertest.Call) (f updatertest.Fault) {
-			if c.Method == "POST" {
+			if c.Method == http.MethodPost {
 				f.Delay = 15 * time.Second
 			}
 			return f
@@ -150,6 +151,6 @@ func TestNoCallAfterStop(t *testing.T) {
 		require.NotZero(t, before, "unused ports are being cleared")
 		r.stop()
 		pass(time.Hour)
-		assert.Equal(t, before, len(server.Calls()), "calls")
+		assert.Len(t, server.Calls(), before, "calls")
 	})
 }
