@@ -183,6 +183,25 @@ func (b *balancers) report(k ledger.BackendKey, x *balancer) {
 	b.room.ledger().BackendState(k, state, b.room.options.Clock.Now())
 }
 
+// updaterHealth is how one URL of a pool answers.
+type updaterHealth struct {
+	pool string
+	updater.Health
+}
+
+// health of every URL of every pool.
+func (b *balancers) health() []updaterHealth {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []updaterHealth
+	for pool, x := range b.workers {
+		for _, h := range x.Health() {
+			all = append(all, updaterHealth{pool, h})
+		}
+	}
+	return all
+}
+
 // observe counts and logs what was done at an updater.
 func (b *balancers) observe(pool string, c updater.Call) {
 	result := "ok"

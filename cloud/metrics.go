@@ -22,7 +22,7 @@ type instruments struct {
 
 // newInstruments registers the controller's metrics; the ledger is asked when they are read, and may be nil until
 // it is rebuilt.
-func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() []budget) *instruments {
+func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() []budget, updaters func() []updaterHealth) *instruments {
 	m := &instruments{
 		steps: metrics.NewCounterVec(&metrics.CounterOpts{
 			Name: "mooring_address_steps_total", StabilityLevel: metrics.ALPHA,
@@ -55,7 +55,7 @@ func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() [
 		Help: "What was done at the updaters of a pool, by reason and result: ok, error.",
 	}, []string{"pool", "reason", "result"})
 	registry.MustRegister(m.steps, m.writes, m.published, m.reloads, m.calls, m.rented, m.pushes)
-	registry.CustomMustRegister(&stats{ledger: l, budgets: budgets})
+	registry.CustomMustRegister(&stats{ledger: l, budgets: budgets, updaters: updaters})
 	return m
 }
 
@@ -95,8 +95,9 @@ func (m *instruments) wrote(kind string, err error) {
 // stats reads the ledger when metrics are asked for.
 type stats struct {
 	metrics.BaseStableCollector
-	ledger  func() *ledger.Ledger
-	budgets func() []budget
+	ledger   func() *ledger.Ledger
+	budgets  func() []budget
+	updaters func() []updaterHealth
 }
 
 var (
@@ -108,6 +109,8 @@ var (
 	descOutside  = metrics.NewDesc("mooring_addresses_outside", "Addresses in use whose pool is not configured or does not contain them.", nil, nil, metrics.ALPHA, "")
 	descBudget   = metrics.NewDesc("mooring_cloud_calls_remaining", "Calls that the account's rate limit leaves now, as estimated from its last answer.", []string{"account"}, nil, metrics.ALPHA, "")
 	descLimit    = metrics.NewDesc("mooring_cloud_calls_limit", "Calls an hour that the account's rate limit allows all who use it.", []string{"account"}, nil, metrics.ALPHA, "")
+	descUpdater  = metrics.NewDesc("mooring_updater_up", "1 when an updater answers calls, as far as is known, else 0.", []string{"pool", "url"}, nil, metrics.ALPHA, "")
+	descPending  = metrics.NewDesc("mooring_updater_pending", "Ports of which an updater has not taken what is wanted.", []string{"pool", "url"}, nil, metrics.ALPHA, "")
 	descOpen     = metrics.NewDesc("mooring_account_open", "1 when the account was read and shows servers of this cluster, else 0: then nothing is done there.", []string{"account"}, nil, metrics.ALPHA, "")
 	descOrphans  = metrics.NewDesc("mooring_floating_ips_orphaned", "Floating IPs that this cluster bought for Services that exist no more.", []string{"account"}, nil, metrics.ALPHA, "")
 	descEpoch    = metrics.NewDesc("mooring_epoch", "Number of this controller's leadership.", nil, nil, metrics.ALPHA, "")
@@ -116,7 +119,7 @@ var (
 // DescribeWithStability implements metrics.StableCollector.
 func (s *stats) DescribeWithStability(ch chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{descAddresses, descPorts, descUnserved, descUnbound, descOutside, descEpoch,
-		descBudget, descLimit, descOpen, descOrphans} {
+		descBudget, descLimit, descOpen, descOrphans, descUpdater, descPending} {
 		ch <- d
 	}
 }
@@ -154,6 +157,14 @@ func (s *stats) CollectWithStability(ch chan<- metrics.Metric) {
 		}
 		gauge(descOpen, open, a.Key)
 		gauge(descOrphans, float64(a.Orphans), a.Key)
+	}
+	for _, h := range s.updaters() {
+		up := 1.0
+		if h.Err != nil {
+			up = 0
+		}
+		gauge(descUpdater, up, h.pool, h.URL)
+		gauge(descPending, float64(h.Pending), h.pool, h.URL)
 	}
 	for _, b := range s.budgets() {
 		gauge(descBudget, float64(b.remaining), b.account)

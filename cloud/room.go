@@ -92,7 +92,7 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 		clusterName: o.ClusterName, of: map[string]*tenant{},
 	}
 	r.balancers = &balancers{room: r, workers: map[string]*balancer{}}
-	r.metrics = newInstruments(o.Metrics, r.ledger, r.tenants.budgets)
+	r.metrics = newInstruments(o.Metrics, r.ledger, r.tenants.budgets, r.balancers.health)
 	r.informers()
 	return r
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -229,4 +230,20 @@ func TestRestrictedWhileTheControllerIsDown(t *testing.T) {
 	require.Len(t, w.services[uid].ports, 1)
 	assert.Len(t, w.proxy.told, 1)
 	assert.Equal(t, lb.ReasonNotAllowed, w.ledger.View(uid).Refusal.Reason)
+}
+
+// TestHostChanges: another host of a pool is published with the ports as they are.
+func TestHostChanges(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	uid := w.create("web", web)
+	w.settle()
+	w.cfg = parse(t, strings.Replace(edge, "host: 192.0.2.1", "host: lb.example.com", 1))
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+	w.settle()
+	assert.Equal(t, "lb.example.com", w.services[uid].host)
+	require.Len(t, w.services[uid].ports, 1)
+	assert.EqualValues(t, 8100, w.services[uid].ports[0].Port)
+	w.restart()
+	w.settle()
+	assert.EqualValues(t, 8100, w.services[uid].ports[0].Port, "and adopted by it")
 }
