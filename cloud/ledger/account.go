@@ -4,8 +4,6 @@ package ledger
 // whether anything may be done there.
 
 import (
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -145,11 +143,6 @@ func (l *Ledger) setRental(r Rental) {
 	}
 }
 
-// listings are the addresses that pools list, in order: what is given free again queues up in it.
-func (l *Ledger) listings() []lb.Lease {
-	return slices.SortedFunc(maps.Values(l.listed), func(x, y lb.Lease) int { return x.Addr.Compare(y.Addr) })
-}
-
 // forgetAccount forgets an account in which nothing is held, and what it showed.
 func (l *Ledger) forgetAccount(key string) {
 	delete(l.accounts, key)
@@ -178,151 +171,6 @@ func (l *Ledger) holdsIn(key string) bool {
 		}
 	}
 	return len(l.ordersOf(key)) > 0
-}
-
-// Proves reports whether a list of servers shows one of our Nodes: then it is that of the right project.
-func (l *Ledger) Proves(servers []lb.Server) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.proves(servers)
-}
-
-func (l *Ledger) proves(servers []lb.Server) bool {
-	return slices.ContainsFunc(servers, func(s lb.Server) bool {
-		for _, n := range l.nodes {
-			if n.Name != "" && l.runsOn(n, &s) {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-// runsOn reports whether a Node is a server: by the id that is known of it, else by name and one address.
-func (l *Ledger) runsOn(n *node, s *lb.Server) bool {
-	if id := n.serverID(); id != 0 && !n.ServerGone {
-		return id == s.ID
-	}
-	return n.named(s)
-}
-
-// serverID is the id of the server that the Node runs on as far as it was ever known: its own, else the one that it
-// was found to be; 0 when there is none.
-func (n *node) serverID() int64 {
-	if id := lb.HetznerID(n.Node.ProviderID); id != 0 {
-		return id
-	}
-	return n.foundID
-}
-
-// findServer looks for the Node's server among those that the accounts showed, and reports whether that changed
-// anything. proven says that the list that was read last is to be believed in what it lacks.
-func (l *Ledger) findServer(n *node, proven bool) bool {
-	if n.Name == "" || len(l.accounts) == 0 {
-		return false
-	}
-	was, wasGone, before := n.Server, n.ServerGone, n.Accounts
-	id := n.serverID()
-	in := l.accountsWith(id)
-	if len(in) == 0 && was != 0 && proven {
-		n.ServerGone = true
-		l.former[was] = true
-		if lb.HetznerID(n.Node.ProviderID) == 0 {
-			id = 0 // another server may have taken its place
-		}
-	}
-	if id == 0 {
-		if id = l.serverNamed(n); id != 0 {
-			in = l.accountsWith(id)
-		}
-	}
-	if len(in) > 0 {
-		n.Server, n.Accounts, n.ServerGone, n.foundID = id, in, false, id
-	}
-	return n.Server != was || n.ServerGone != wasGone || !slices.Equal(n.Accounts, before)
-}
-
-// accountsWith are the accounts that have a server.
-func (l *Ledger) accountsWith(id int64) (keys []string) {
-	for key, a := range l.accounts {
-		if _, ok := a.servers[id]; ok {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// serverNamed returns the server that has the Node's name and one of its addresses; 0: there is none, or several. A list
-// that is older than the Node may show a server of that name that is gone.
-func (l *Ledger) serverNamed(n *node) (found int64) {
-	for _, a := range l.accounts {
-		if a.serversAt.Before(n.since) {
-			continue
-		}
-		for id := range a.servers {
-			if s := a.servers[id]; n.named(&s) {
-				if found != 0 && found != id {
-					return 0
-				}
-				found = id
-			}
-		}
-	}
-	return found
-}
-
-func (n *node) named(s *lb.Server) bool {
-	return n.Name == s.Name && (slices.ContainsFunc(n.Node.Addresses, s.Has) || slices.ContainsFunc(n.Agent.Addresses, s.Has))
-}
-
-// ourServer reports whether a server is, or was in this term, one of our Nodes.
-func (l *Ledger) ourServer(id int64) bool {
-	if l.former[id] {
-		return true
-	}
-	for _, n := range l.nodes {
-		if n.Server == id {
-			return true
-		}
-	}
-	return false
-}
-
-// NeedsServers reports whether the list of the account's servers has to be read again: a Node has come that is none of
-// them, one of them seems to be gone, or none of them is one of our Nodes.
-func (l *Ledger) NeedsServers(key string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	a := l.accounts[key]
-	if a == nil || a.serversAt.IsZero() || a.doubted || a.closed != nil {
-		return true
-	}
-	for _, n := range l.nodes {
-		if n.Name != "" && n.Server == 0 && n.since.After(a.serversAt) {
-			return true
-		}
-	}
-	return false
-}
-
-// ServerOf returns the server that a Node runs on. It is not known while an account has not been read since the Node
-// came: read says whether all were.
-func (l *Ledger) ServerOf(name string) (server lb.Server, found, read bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := l.nodes[name]
-	if n == nil {
-		return server, false, len(l.accounts) == 0
-	}
-	read = true
-	for _, a := range l.accounts {
-		read = read && a.serversAt.After(n.since)
-	}
-	if len(n.Accounts) > 0 && !n.ServerGone {
-		server, found = l.accounts[n.Accounts[0]].servers[n.Server]
-	}
-	return server, found, read
 }
 
 // AccountFailed says that an account could not be read, and why. One that was read before stays as it was.
@@ -413,30 +261,6 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	}
 	l.forgetKnown(now)
 	l.serveWaiting(netip.Addr{}, now)
-}
-
-// takeServers remembers the servers of an account and which Nodes they are.
-func (l *Ledger) takeServers(a *account, inv lb.Inventory) {
-	proven := l.proves(inv.Servers)
-	a.servers = make(map[int64]lb.Server, len(inv.Servers))
-	for _, s := range inv.Servers {
-		a.servers[s.ID] = s
-	}
-	a.serversAt, a.doubted = inv.Began, false
-	for _, n := range l.candidateNodes() {
-		if l.findServer(n, proven) {
-			l.dirty(n)
-		}
-	}
-}
-
-// candidateNodes are the nodes that exist, by name.
-func (l *Ledger) candidateNodes() []*node {
-	nodes := make([]*node, 0, len(l.candidates))
-	for _, c := range l.candidates {
-		nodes = append(nodes, l.nodes[c.Name])
-	}
-	return nodes
 }
 
 // takeFloatingIPs remembers what an account showed, but for what we have changed since the read began. It returns
@@ -558,69 +382,4 @@ func (l *Ledger) allSettled() bool {
 		}
 	}
 	return true
-}
-
-// judgeListed looks at every address that a pool of this account lists, and withholds what cannot be used.
-func (l *Ledger) judgeListed(a *account) {
-	for _, listing := range l.listings() {
-		if l.rental.Accounts[listing.Pool] == a.key {
-			l.allocator.Withhold(listing.Addr, l.unusable(a, prefixOf(listing.Addr), listing))
-		}
-	}
-}
-
-// unusable says why a listed address cannot be given to anybody; nil when it can.
-func (l *Ledger) unusable(a *account, prefix netip.Prefix, listing lb.Lease) *lb.Refusal {
-	r := l.rented[prefix]
-	if r == nil {
-		for id := range a.servers {
-			s := a.servers[id]
-			if s.Has(listing.Addr) {
-				return lb.Refuse(lb.ReasonWrongType, "%s of pool %q is the own address of server %s and no Floating IP: take it out of the pool",
-					listing.Addr, listing.Pool, s.Name)
-			}
-		}
-		return lb.Refuse(lb.ReasonFloatingIPMissing, "%s of pool %q is no Floating IP of account %s: buy it there, or take it out of the pool",
-			listing.Addr, listing.Pool, a.key)
-	}
-	if other := l.neighbour(prefix, listing.Addr); other != nil {
-		return lb.Refuse(lb.ReasonAddressInUse, "%s of pool %q is in one network with %s, which is in use, and %s is routed to one server: list %s, or wait until it is released",
-			listing.Addr, listing.Pool, other.addr, prefix, other.addr)
-	}
-	return l.trouble(r, listing.Pool)
-}
-
-// trouble says what keeps a Floating IP of a pool's list from being used; nil when nothing does.
-func (l *Ledger) trouble(r *rented, pool string) *lb.Refusal {
-	takeover := false
-	if p := l.pools[pool]; p != nil && p.Hetzner != nil {
-		takeover = p.Hetzner.Takeover
-	}
-	switch {
-	case r.Blocked:
-		return lb.Refuse(lb.ReasonFloatingIPBlocked, "Hetzner has blocked Floating IP %d (%s): ask its support", r.ID, r.Prefix)
-	case takeover:
-		return nil
-	case r.Owner.ClusterUID != "" && r.Owner.ClusterUID != l.rental.ClusterUID:
-		return lb.Refuse(lb.ReasonHeldElsewhere, "Floating IP %d (%s) was bought by cluster %s for Service %s: release it there, or set takeover: true on pool %q",
-			r.ID, r.Prefix, r.Owner.Cluster, r.Owner.Service, pool)
-	case r.Server != 0 && !l.ourServer(r.Server):
-		return lb.Refuse(lb.ReasonHeldElsewhere, "Floating IP %d (%s) is assigned to server %s, which is no Node of this cluster: unassign it there, or set takeover: true on pool %q",
-			r.ID, r.Prefix, l.serverName(r), pool)
-	}
-	return nil
-}
-
-func (l *Ledger) serverName(r *rented) string {
-	if s, ok := l.accounts[r.account].servers[r.Server]; ok {
-		return s.Name
-	}
-	return fmt.Sprint(r.Server)
-}
-
-// isListed reports whether a pool lists an address, or another one of its network: it is never deleted at the cloud,
-// whoever bought it.
-func (l *Ledger) isListed(a *address) bool {
-	_, ok := l.listed[prefixOf(a.addr)]
-	return ok
 }
