@@ -13,6 +13,7 @@ import (
 	cloudapi "k8s.io/cloud-provider/api"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/updater"
 )
 
 // requestOf is the border between the Kubernetes API and our vocabulary: it reads what a Service asks for. The
@@ -102,7 +103,7 @@ func parseProxy(svc *corev1.Service, r *lb.Request) (refusal *lb.Refusal) {
 	}
 	if name := svc.Annotations[lb.AnnotationReplacesBackend]; name != "" {
 		// Whoever may annotate a Service may not remove the backends of others.
-		if !strings.HasPrefix(name, svc.Namespace+"_") || strings.ContainsFunc(name, notInBackendName) {
+		if !strings.HasPrefix(name, svc.Namespace+"_") || updater.ValidName(name) != nil {
 			refusal = cmp.Or(refusal, lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not the name of a backend of this namespace: write one such as %s_%s, of letters, digits, _ and -",
 				lb.AnnotationReplacesBackend, name, svc.Namespace, svc.Name))
 		} else {
@@ -123,18 +124,10 @@ func proxyTimeout(svc *corev1.Service, annotation string) (time.Duration, *lb.Re
 		return 0, nil
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Second || d > longestProxyTimeout || d%time.Second != 0 {
+	if err != nil || d < time.Second || d > updater.LongestTimeout || d%time.Second != 0 {
 		return 0, lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds from 1s to 720h, such as 90s or 10m", annotation, text)
 	}
 	return d, nil
-}
-
-// longestProxyTimeout as in the cloud-config.
-const longestProxyTimeout = 720 * time.Hour
-
-// notInBackendName: the updater writes names into its files as they are.
-func notInBackendName(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
 }
 
 func parseAddr(s string) (netip.Addr, bool) {

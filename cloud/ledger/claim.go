@@ -3,9 +3,9 @@ package ledger
 // This file is about what an account shows: for whom each Floating IP was bought, and what is nobody's.
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
@@ -158,7 +158,8 @@ func (l *Ledger) orphan(acct *account, r *rented, now time.Time) {
 		return
 	}
 	l.effects.Notices = append(l.effects.Notices, Notice{Service: r.Owner.Service, Warning: true, Reason: lb.ReasonOrphan,
-		Message: strings.TrimSpace("Floating IP " + r.Name + " (" + r.Prefix.String() + ") was bought for this Service, which does not exist any more; delete it at the cloud, or set hetzner.orphans: release")})
+		Message: fmt.Sprintf("Floating IP %s (%s) was bought for this Service, which does not exist any more; delete it at the cloud, or set hetzner.orphans: release",
+			r.Name, r.Prefix)})
 }
 
 // beSure ends the doubt about what an earlier controller may have bought: every account has shown it by now, and what

@@ -26,8 +26,8 @@ const (
 	TCP lb.Protocol = "TCP"
 	UDP lb.Protocol = "UDP"
 
-	// longestTimeout of a proxy, as in the cloud-config.
-	longestTimeout = 30 * 24 * time.Hour
+	// LongestTimeout of a proxy, as in the cloud-config.
+	LongestTimeout = 30 * 24 * time.Hour
 	// longestName of a backend: the name of its file ends in .conf and has at most 255 bytes.
 	longestName = 200
 )
@@ -93,12 +93,12 @@ func (b *Backend) Validate() error {
 		what  string
 		value time.Duration
 	}{{"proxy timeout", b.ProxyTimeout}, {"proxy connect timeout", b.ConnectTimeout}} {
-		if of.value < 0 || of.value%time.Second != 0 || of.value > longestTimeout {
-			add("%s %s must be whole seconds from 1s to %s, or 0 to leave it to the updater", of.what, of.value, longestTimeout)
+		if of.value < 0 || of.value%time.Second != 0 || of.value > LongestTimeout {
+			add("%s %s must be whole seconds from 1s to %s, or 0 to leave it to the updater", of.what, of.value, LongestTimeout)
 		}
 	}
 	if b.Replaces != "" {
-		if err := validName(b.Replaces); err != nil {
+		if err := ValidName(b.Replaces); err != nil {
 			mistakes = append(mistakes, err)
 		}
 	}

@@ -107,7 +107,7 @@ type remove struct {
 // Set creates or overwrites the backend of a name on a port. Invalid, and not sent: it would break the file.
 func (c *Client) Set(ctx context.Context, name string, k Key, b Backend) error {
 	op := "set backend " + name
-	if err := errors.Join(validName(name), k.Validate(), b.Validate()); err != nil {
+	if err := errors.Join(ValidName(name), k.Validate(), b.Validate()); err != nil {
 		return &Error{Op: op, Kind: Invalid, Message: err.Error()}
 	}
 	b = b.canonical()
@@ -131,7 +131,7 @@ func (c *Client) Set(ctx context.Context, name string, k Key, b Backend) error {
 // Remove removes the backend of a name; one that does not exist is removed.
 func (c *Client) Remove(ctx context.Context, name string) error {
 	op := "remove backend " + name
-	if err := validName(name); err != nil {
+	if err := ValidName(name); err != nil {
 		return &Error{Op: op, Kind: Invalid, Message: err.Error()}
 	}
 	return c.call(ctx, op, http.MethodDelete, remove{name})

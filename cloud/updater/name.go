@@ -36,8 +36,8 @@ func nameRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-'
 }
 
-// validName reports what is wrong with the name of a backend. It becomes the name of a file and a word in it, unescaped.
-func validName(name string) error {
+// ValidName reports what is wrong with the name of a backend. It becomes the name of a file and a word in it, unescaped.
+func ValidName(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("the backend has no name: write one of letters, digits, _ and -")

@@ -82,7 +82,7 @@ type entry struct {
 
 // NewWorker returns a Worker that is told what is wanted, and does it once it runs. The error is about the options.
 func NewWorker(o Options) (*Worker, error) {
-	if err := validName(o.Prefix); err != nil {
+	if err := ValidName(o.Prefix); err != nil {
 		return nil, fmt.Errorf("prefix: %w", err)
 	}
 	if o.Clock == nil {
