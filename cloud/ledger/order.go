@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-lb/mooring/cloud/config"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/place"
 	"github.com/mooring-lb/mooring/cloud/pool"
@@ -34,7 +35,7 @@ func (o *order) target() target { return target{uid: o.ref.UID, family: o.family
 
 // order follows what the allocator says that the Service needs.
 func (l *Ledger) order(s *service, pools map[lb.Family]string, now time.Time) {
-	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+	for _, family := range families {
 		t := target{uid: s.request.UID, family: family}
 		o, pool := l.orders[t], pools[family]
 		switch {
@@ -90,6 +91,14 @@ func (l *Ledger) cancel(o *order) {
 	l.wakeOldest()
 }
 
+// buys says how a pool buys addresses; false: it does not, or is not configured.
+func (l *Ledger) buys(pool string) (config.Ephemeral, bool) {
+	if p := l.pools[pool]; p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil {
+		return *p.Hetzner.Ephemeral, true
+	}
+	return config.Ephemeral{}, false
+}
+
 // planOrder has an order carried out.
 func (l *Ledger) planOrder(o *order) {
 	s := l.services[o.ref.UID]
@@ -99,11 +108,9 @@ func (l *Ledger) planOrder(o *order) {
 		},
 		Family: o.family,
 	}}
-	if p := l.pools[o.pool]; p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil {
-		e := p.Hetzner.Ephemeral
-		job.Order.Labels = e.Labels
-		job.Order.Retain = job.Order.Retain || e.Retain
-	}
+	e, _ := l.buys(o.pool)
+	job.Order.Labels = e.Labels
+	job.Order.Retain = job.Order.Retain || e.Retain
 	l.plan(o.account, o.target(), job, o.retry, o.busy)
 }
 
@@ -145,11 +152,8 @@ func (l *Ledger) mayBuy(o *order, job *Job, now time.Time) bool {
 	if o.waiting = refusal; refusal != nil {
 		return false
 	}
-	home := ""
-	if p := l.pools[o.pool]; p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil {
-		home = p.Hetzner.Ephemeral.HomeLocation
-	}
-	job.Order.Location = cmp.Or(home, l.accounts[o.account].servers[l.nodes[node].Server].Location)
+	e, _ := l.buys(o.pool)
+	job.Order.Location = cmp.Or(e.HomeLocation, l.accounts[o.account].servers[l.nodes[node].Server].Location)
 	return true
 }
 

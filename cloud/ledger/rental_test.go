@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -714,4 +715,20 @@ func TestListedByABareMetalPool(t *testing.T) {
 	w.goOn()
 	w.goOn()
 	assert.Contains(t, w.cloud.ips, f.ID)
+}
+
+// TestReclaimPolicyRetain: what a pool keeps is labelled so when it is bought, and outlives its Service.
+func TestReclaimPolicyRetain(t *testing.T) {
+	w := newRentalWorld(t, strings.Replace(bought, "maxAddresses: 4", "maxAddresses: 4, reclaimPolicy: Retain", 1), "n1")
+	uid := w.create("web")
+	w.settle()
+	w.served(uid)
+	require.Len(t, w.cloud.of(uid), 1)
+	assert.True(t, w.cloud.of(uid)[0].Owner.Retain)
+	assert.Equal(t, []string{"buy", "assign"}, w.cloud.calls, "labelled at the purchase, and not after it")
+	w.services[uid].wants = false
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+	require.Len(t, w.cloud.of(uid), 1)
+	assert.Zero(t, w.cloud.of(uid)[0].Server)
 }

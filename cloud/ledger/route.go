@@ -291,9 +291,9 @@ func (l *Ledger) ownerOf(a *address, r *rented) lb.Owner {
 		return lb.Owner{}
 	}
 	owner := r.Owner
-	if p := l.pools[a.pool]; p != nil {
-		owner.Pool = a.pool
-		owner.Retain = p.Hetzner != nil && p.Hetzner.Ephemeral != nil && p.Hetzner.Ephemeral.Retain
+	if l.pools[a.pool] != nil {
+		e, _ := l.buys(a.pool)
+		owner.Pool, owner.Retain = a.pool, e.Retain
 	}
 	refs := a.services()
 	if _, ok := a.refs[owner.Service.UID]; !ok {

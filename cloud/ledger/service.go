@@ -31,6 +31,9 @@ type service struct {
 	unsure bool
 }
 
+// families in the order in which everything is done for them.
+var families = []lb.Family{lb.IPv4, lb.IPv6}
+
 // knownService is a Service that exists, or existed lately, and holds nothing that is known of.
 type knownService struct {
 	ServiceSnapshot
@@ -174,7 +177,7 @@ func (l *Ledger) unwant(s *service, now time.Time) {
 	s.want, s.leave, s.refusal, s.published, s.shown = nil, nil, nil, nil, nil
 	s.ports, s.leavePorts, s.publishedPorts = nil, nil, nil
 	delete(l.unserved, s.request.UID)
-	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+	for _, family := range families {
 		l.allocator.CancelOrder(s.request.UID, family)
 	}
 	if len(l.accounts) > 0 {
@@ -273,8 +276,8 @@ func (l *Ledger) Retain(uid string, retain bool, now time.Time) {
 
 // retains reports whether a bought address outlives the Service.
 func (l *Ledger) retains(s *service, a *address) bool {
-	p := l.pools[a.pool]
-	return s.request.Retain || p != nil && p.Hetzner != nil && p.Hetzner.Ephemeral != nil && p.Hetzner.Ephemeral.Retain
+	e, _ := l.buys(a.pool)
+	return s.request.Retain || e.Retain
 }
 
 // Abandon forgets what a Service that is on the release path still holds at the cloud, and says what is left behind.
@@ -286,7 +289,7 @@ func (l *Ledger) Abandon(uid string, now time.Time) (left []string) {
 	if s == nil || s.wants {
 		return nil
 	}
-	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+	for _, family := range families {
 		if o := l.orders[target{uid: uid, family: family}]; o != nil {
 			left = append(left, fmt.Sprintf("a purchase in account %s of which no answer came", o.account))
 			l.plan(o.account, o.target(), nil, retry{}, false)

@@ -70,7 +70,7 @@ func (l *Ledger) View(uid string) View {
 			v.Ready = false // what is published is not withdrawn: it may still be found
 		}
 	}
-	for _, family := range []lb.Family{lb.IPv4, lb.IPv6} {
+	for _, family := range families {
 		why := l.ordering(uid, family)
 		if why == nil || !s.wants {
 			continue
@@ -162,7 +162,7 @@ func (l *Ledger) mayBuyIn(key string, request lb.Request) bool {
 		return true
 	}
 	for name, p := range l.pools {
-		if l.rental.Accounts[name] == key && p.Hetzner != nil && p.Hetzner.Ephemeral != nil &&
+		if _, buys := l.buys(name); buys && l.rental.Accounts[name] == key &&
 			(request.Pool == name || request.Pool == "" && p.AutoAssign) {
 			return true
 		}
