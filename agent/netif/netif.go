@@ -178,6 +178,9 @@ const (
 	LinkEvent    EventKind = "link"
 	RouteEvent   EventKind = "route" // a default route
 	GuardEvent   EventKind = "guard"
+	// ClaimEvent says that another machine has said on the wire that an address is at it, asked or unasked: an ARP
+	// packet with the address as its sender, or a neighbour advertisement with the address as its target.
+	ClaimEvent EventKind = "claim"
 	// LostEvent says that changes may have been missed: the watch began anew.
 	LostEvent EventKind = "lost"
 )
@@ -185,17 +188,18 @@ const (
 // Event is a change that the kernel told of.
 type Event struct {
 	Kind EventKind
-	// Interface of a link event.
+	// Interface of a link event, and the uplink of a claim.
 	Interface string
 	// Index of the interface of an address event.
 	Index int
-	// IP of an address event, and of a guard event about one address; a guard event without it is about the table.
+	// IP of an address event, of a claim, and of a guard event about one address; a guard event without it is about
+	// the table.
 	IP netip.Addr
 	// Ours is true when the address or interface carries our mark.
 	Ours bool
 	// Gone is true when the address or interface was removed.
 	Gone bool
-	// Up, Running and HardwareAddr of a link event, as in Link.
+	// Up, Running and HardwareAddr of a link event, as in Link; HardwareAddr of a claim is that of the other machine.
 	Up, Running  bool
 	HardwareAddr net.HardwareAddr
 	// Moved is true for a link event that says that neighbours must be told again where the host is: a bond changed

@@ -26,12 +26,32 @@ type Node struct {
 	Ready    Readiness
 	Cordoned bool
 	Deleting bool
+	// BootID of the kernel that the kubelet runs on, as in status.nodeInfo.
+	BootID string
 	// ProviderID as in spec.providerID.
 	ProviderID string
 	// Addresses of the machine, as the Node's status lists them and as the kubelet was told.
 	Addresses []netip.Addr
 	// TypedAddresses are the IP addresses in the Node's status, in order.
 	TypedAddresses []NodeAddress
+}
+
+// Pulse is what probing a node's health port has shown last.
+type Pulse int8
+
+const (
+	// PulseNone: nothing is known. The port has never answered, or the probe trusts itself no more.
+	PulseNone Pulse = iota
+	// PulseAnswering: a connection is accepted. The host lives and so does its agent.
+	PulseAnswering
+	// PulseRefusing: a connection is refused. The host lives, and what it has bound still answers; its agent does not.
+	PulseRefusing
+	// PulseLost: silence for so long, and so clearly, that the host is lost.
+	PulseLost
+)
+
+func (p Pulse) String() string {
+	return [...]string{"unknown", "answering", "refusing", "lost"}[p]
 }
 
 // NodeAddress is an IP address of a Node and what it is for.
@@ -53,6 +73,13 @@ type Agent struct {
 	Subnets []Subnet
 	// Addresses of the host.
 	Addresses []netip.Addr
+	// HardwareAddresses of the host's interfaces, as net.HardwareAddr prints them: what answers from one of them is
+	// no foreign machine.
+	HardwareAddresses []string
+	// BootID of the kernel that the agent runs on.
+	BootID string
+	// HealthPort that the agent listens on; 0 when it is not known.
+	HealthPort uint16
 }
 
 // Subnet is an on-link network of a host's interface.

@@ -110,6 +110,11 @@ type Address struct {
 	// Unguarded leaves the address out of the guard table.
 	// +optional
 	Unguarded bool `json:"unguarded,omitempty"`
+	// Unwatched leaves the address out of conflict detection: it is bound without a probe, and what other machines
+	// say about it on the wire counts for nothing. So for pools with conflictDetection off, for addresses that a cloud
+	// routes, and for those that a router answers for by proxy.
+	// +optional
+	Unwatched bool `json:"unwatched,omitempty"`
 	// FloatingIP is the id at the cloud of the Floating IP that the address belongs to; absent for an address that
 	// is not rented. It is written so that a controller that starts with another configuration knows that something
 	// is to be given back. The agent does not read it.
@@ -149,6 +154,11 @@ type NodeAddressesStatus struct {
 	// +optional
 	// +listType=atomic
 	Failed []FailedAddress `json:"failed,omitempty"`
+	// Contested addresses are held and defended: another machine answers for them, and the API server has confirmed
+	// that they belong here.
+	// +optional
+	// +listType=atomic
+	Contested []ContestedAddress `json:"contested,omitempty"`
 	// Bound is the number of addresses that are bound now.
 	// +optional
 	Bound int32 `json:"bound"`
@@ -175,6 +185,17 @@ type FailedAddress struct {
 	Reason string `json:"reason"`
 	// +optional
 	Message string `json:"message,omitempty"`
+	// HardwareAddress of the machine that answers for the address, for reason AddressInUse.
+	// +optional
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
+}
+
+// ContestedAddress is an address that another machine answers for, too.
+type ContestedAddress struct {
+	Address string `json:"address"`
+	// HardwareAddress of the other machine, and the interface on which it was heard.
+	HardwareAddress string `json:"hardwareAddress"`
+	Interface       string `json:"interface"`
 }
 
 // NodeAddress is one address of the host itself.
@@ -186,6 +207,9 @@ type NodeAddress struct {
 	// Default is true when a default route of the address's family leaves through the interface.
 	// +optional
 	Default bool `json:"default,omitempty"`
+	// HardwareAddress of the interface; empty when it has none of six bytes.
+	// +optional
+	HardwareAddress string `json:"hardwareAddress,omitempty"`
 }
 
 // NodeAddressesList is a list of NodeAddresses.
@@ -201,4 +225,8 @@ const (
 	// ConditionReady is True when the agent can do its work on this host; otherwise its message names what is in
 	// the way.
 	ConditionReady = "Ready"
+	// ConditionConflictDetection is False when conflicts cannot be detected on one of the host's segments, such as
+	// behind a router that answers for every address; its message names the segment and the reason. It is absent
+	// otherwise.
+	ConditionConflictDetection = "ConflictDetection"
 )
