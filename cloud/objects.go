@@ -21,6 +21,9 @@ func objectOf(o *v1alpha1.NodeAddresses) ledger.Object {
 	return ledger.Object{UID: string(o.UID), Generation: o.Generation}
 }
 
+// agentReasonInUse is the agent's reason for an address that another machine answers for.
+const agentReasonInUse = "AddressInUse"
+
 // reportOf reads the agent's status. A condition Ready that the agent never set is not in the way.
 func reportOf(o *v1alpha1.NodeAddresses) ledger.Report {
 	r := ledger.Report{
@@ -44,12 +47,30 @@ func reportOf(o *v1alpha1.NodeAddresses) ledger.Report {
 				r.Failed = map[netip.Addr]string{}
 			}
 			r.Failed[addr] = strings.TrimSuffix(f.Reason+": "+f.Message, ": ")
+			if f.Reason == agentReasonInUse && f.HardwareAddress != "" {
+				if r.InUse == nil {
+					r.InUse = map[netip.Addr]string{}
+				}
+				r.InUse[addr] = f.HardwareAddress
+			}
 		}
 	}
+	for _, c := range o.Status.Contested {
+		if addr, ok := parseAddr(c.Address); ok {
+			if r.Contested == nil {
+				r.Contested = map[netip.Addr]string{}
+			}
+			r.Contested[addr] = c.HardwareAddress
+		}
+	}
+	r.BootID, r.HealthPort = o.Status.BootID, uint16(o.Status.HealthPort)
 	for _, a := range o.Status.NodeAddresses {
 		if prefix, err := netip.ParsePrefix(a.Address); err == nil {
 			r.Subnets = append(r.Subnets, lb.Subnet{Interface: a.Interface, Prefix: prefix.Masked()})
 			r.Addresses = append(r.Addresses, prefix.Addr())
+		}
+		if a.HardwareAddress != "" && !slices.Contains(r.HardwareAddresses, a.HardwareAddress) {
+			r.HardwareAddresses = append(r.HardwareAddresses, a.HardwareAddress)
 		}
 	}
 	return r
@@ -64,7 +85,8 @@ func entriesOf(o *v1alpha1.NodeAddresses) []ledger.EntryView {
 		}
 		e := ledger.EntryView{
 			Addr: addr, Interface: a.Interface, Uplink: a.Uplink, Pool: a.Pool, State: place.State(a.State),
-			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded, FloatingIP: a.FloatingIP, Account: a.Account,
+			Predecessor: a.Predecessor, Term: a.Term, Unguarded: a.Unguarded, Unwatched: a.Unwatched,
+			FloatingIP: a.FloatingIP, Account: a.Account,
 		}
 		for _, s := range a.Services {
 			e.Services = append(e.Services, lb.Ref{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)})
@@ -76,7 +98,7 @@ func entriesOf(o *v1alpha1.NodeAddresses) []ledger.EntryView {
 
 // specOf is what a node's object shall say.
 func specOf(v ledger.NodeView) v1alpha1.NodeAddressesSpec {
-	spec := v1alpha1.NodeAddressesSpec{Addresses: addressesOf(v.Entries)}
+	spec := v1alpha1.NodeAddressesSpec{Probed: v.Probed, Addresses: addressesOf(v.Entries)}
 	if v.ServerID != 0 {
 		server := lb.Server{ID: v.ServerID}
 		spec.ProviderID = server.ProviderID()
@@ -89,7 +111,8 @@ func addressesOf(entries []ledger.EntryView) []v1alpha1.Address {
 	for _, e := range entries {
 		a := v1alpha1.Address{
 			Address: e.Addr.String(), Interface: e.Interface, Uplink: e.Uplink, Pool: e.Pool, State: v1alpha1.State(e.State),
-			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded, FloatingIP: e.FloatingIP, Account: e.Account,
+			Predecessor: e.Predecessor, Term: e.Term, Unguarded: e.Unguarded, Unwatched: e.Unwatched,
+			FloatingIP: e.FloatingIP, Account: e.Account,
 		}
 		for _, s := range e.Services {
 			a.Services = append(a.Services, v1alpha1.ServiceReference{Namespace: s.Namespace, Name: s.Name, UID: types.UID(s.UID)})

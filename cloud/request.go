@@ -179,6 +179,7 @@ func nodeOf(n *corev1.Node) lb.Node {
 	v := lb.Node{
 		Name: n.Name, UID: string(n.UID), Labels: n.Labels, Ready: lb.Unknown,
 		Cordoned: n.Spec.Unschedulable, Deleting: n.DeletionTimestamp != nil, ProviderID: n.Spec.ProviderID,
+		BootID: n.Status.NodeInfo.BootID,
 	}
 	texts := strings.Split(n.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr], ",")
 	for _, a := range n.Status.Addresses {

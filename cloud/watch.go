@@ -266,7 +266,7 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	for i := range objects.Items {
 		o := &objects.Items[i]
 		r.writer.remember(o.Name, objectOf(o))
-		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), ServerID: lb.HetznerID(o.Spec.ProviderID),
+		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), ServerID: lb.HetznerID(o.Spec.ProviderID), Probed: o.Spec.Probed,
 			Former: !ownedBy(o, uids[o.Name]), Entries: entriesOf(o), Report: reportOf(o)})
 	}
 	services, err := r.options.Client.CoreV1().Services(metav1.NamespaceAll).List(ctx, live)

@@ -188,6 +188,10 @@ const (
 	// ReasonWaitingForPurchase says that an address is being bought, for this Service or for another one with its
 	// sharing key.
 	ReasonWaitingForPurchase Reason = "WaitingForPurchase"
+	// ReasonAgentAbsent says that a node serves an address and its agent does not run.
+	ReasonAgentAbsent Reason = "AgentAbsent"
+	// ReasonContested says that another machine answers for an address, too, and that the node that holds it defends it.
+	ReasonContested Reason = "AddressContested"
 	// ReasonReleasing says that an address is on its way back to its pool.
 	ReasonReleasing Reason = "Releasing"
 

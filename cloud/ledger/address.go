@@ -22,9 +22,10 @@ type address struct {
 	addr  netip.Addr
 	pool  string
 	iface string
-	// uplink and unguarded are the pool's, kept when the pool is not configured any more.
+	// uplink, unguarded and unwatched are the pool's, kept when the pool is not configured any more.
 	uplink    string
 	unguarded bool
+	unwatched bool
 
 	refs map[string]lb.Ref // the Services that want it, by UID
 	// last is the Service that let go of it last: it counts as the holder until the address is free, also for a
@@ -39,6 +40,8 @@ type address struct {
 	entries map[string]*entry // by node
 	avoid   map[string]time.Time
 	outcome place.Outcome
+	// rescued: the last evaluation moved it off a lost node.
+	rescued bool
 }
 
 // address returns the record of a leased address, a new one when there is none.
@@ -62,6 +65,7 @@ func (l *Ledger) setPool(a *address, name string) bool {
 	a.pool = name
 	if p := l.pools[name]; p != nil {
 		a.iface, a.uplink, a.unguarded = p.Interface, p.Uplink, !p.Guard
+		a.unwatched = !p.ConflictDetection || p.Hetzner != nil || l.proxied(a.addr)
 		switch {
 		case p.Hetzner != nil:
 			a.rent(l.rental.Accounts[name], 0)
@@ -71,7 +75,8 @@ func (l *Ledger) setPool(a *address, name string) bool {
 			a.route = nil
 		}
 	}
-	return before.pool != a.pool || before.iface != a.iface || before.uplink != a.uplink || before.unguarded != a.unguarded
+	return before.pool != a.pool || before.iface != a.iface || before.uplink != a.uplink || before.unguarded != a.unguarded ||
+		before.unwatched != a.unwatched
 }
 
 // follow has an address follow the pool that contains it now: pools are renamed, split, and change what they say of
@@ -97,6 +102,7 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 		return
 	}
 	before := a.outcome
+	a.rescued = false
 	switch closed := l.closed(a); {
 	case closed != nil:
 		a.outcome = l.freeze(a, closed)
@@ -128,8 +134,13 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 	}
 	if before.Holder != a.outcome.Holder || before.Bound != a.outcome.Bound ||
 		!equal(before.Waiting, a.outcome.Waiting) || !equal(before.Misplaced, a.outcome.Misplaced) {
-		for _, ref := range a.refs {
-			l.wake(ref)
+		for uid, ref := range a.refs {
+			// After a hard move people can wait to read of it; other addresses cannot wait to be moved.
+			if !a.outcome.Bound && a.rescued && l.shows(uid, a.addr) {
+				l.effects.later(ref)
+			} else {
+				l.wake(ref)
+			}
 		}
 	}
 }
@@ -170,7 +181,7 @@ func (l *Ledger) step(a *address, now time.Time) {
 		Now:           now,
 		Wanted:        len(a.refs) > 0,
 		UnwantedSince: a.unwantedSince,
-		Entries:       l.situation(a, demand),
+		Entries:       l.situation(a, demand, now),
 		Choose: func(except string) (string, *lb.Refusal) {
 			l.setOverdue(now)
 			return place.Choose(demand, l.candidates, except)
@@ -196,15 +207,17 @@ func (a *address) avoidedUntil() (first time.Time) {
 }
 
 // situation lists the entries of an address by node.
-func (l *Ledger) situation(a *address, demand place.Demand) []place.Entry {
+func (l *Ledger) situation(a *address, demand place.Demand, now time.Time) []place.Entry {
 	entries := make([]place.Entry, 0, len(a.entries))
 	for name, e := range a.entries {
 		n := l.nodes[name]
-		standing, why := place.StandingOf(demand, n.Candidate)
+		standing, why, until := place.StandingOf(demand, n.Candidate, now)
 		entries = append(entries, place.Entry{
 			Node: name, State: e.state, Predecessor: e.predecessor, Term: e.term, Since: e.since,
-			Written: e.seq <= n.written, Acked: n.acknowledged(a.addr, e), Failed: n.failedReason(a.addr, e),
-			Unrouted: l.unrouted(a, n), Standing: standing, Why: why,
+			Written: e.seq <= n.written && !e.blocked, Acked: n.acknowledged(a.addr, e),
+			Failed: n.failedReason(a.addr, e), InUse: n.inUse[a.addr] != "",
+			Deaf: n.Pulse == lb.PulseRefusing, AbsentAt: n.AbsentAt(),
+			Unrouted: l.unrouted(a, n), Standing: standing, Why: why, Until: until,
 		})
 	}
 	slices.SortFunc(entries, func(x, y place.Entry) int { return cmp.Compare(x.Node, y.Node) })
@@ -233,8 +246,10 @@ func (l *Ledger) apply(a *address, s place.Step, now time.Time) {
 			a.entries[s.Node] = e
 		}
 		e.state, e.predecessor = place.Hold, s.Predecessor
+		// No two objects ever say Hold: the one that does now is written first.
+		e.blocked = l.storedElsewhere(a.addr, n)
 	case place.OpYield:
-		e.state = place.Yield
+		e.state, e.blocked = place.Yield, false
 	case place.OpRelease:
 		if e.state == place.Hold && n.failedReason(a.addr, e) != "" {
 			if a.avoid == nil {
@@ -242,11 +257,17 @@ func (l *Ledger) apply(a *address, s place.Step, now time.Time) {
 			}
 			a.avoid[s.Node] = now.Add(avoidFor)
 		}
-		e.state = place.Release
+		e.state, e.blocked = place.Release, false
 	}
-	e.term, e.since = l.epoch, now
+	e.term, e.since, e.hard = l.epoch, now, s.Hard
 	n.put(e)
-	l.dirty(n)
+	a.rescued = a.rescued || s.Hard
+	if !e.blocked {
+		l.dirty(n)
+		if s.Hard {
+			l.urgent(n)
+		}
+	}
 	l.effects.Moves = append(l.effects.Moves, Move{Addr: a.addr, Services: a.services(), Step: s})
 }
 

@@ -49,6 +49,8 @@ type ObjectSnapshot struct {
 	Object
 	// ServerID of the node at the cloud, as it was found; 0: it was not.
 	ServerID int64
+	// Probed: the health port of the node's agent has answered once.
+	Probed bool
 	// Former: it is that of a Node that was deleted, whether there is one of that name again or not.
 	Former  bool
 	Entries []EntryView
@@ -70,6 +72,9 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 		n := l.node(v.Name)
 		n.Node = v
 		n.since = now
+		if v.Ready == lb.Unknown {
+			n.UnknownSince = now
+		}
 		l.candidates = append(l.candidates, n.Candidate)
 	}
 	slices.SortFunc(l.candidates, func(a, b *place.Candidate) int { return cmp.Compare(a.Name, b.Name) })
@@ -132,7 +137,7 @@ func (l *Ledger) correct(o ObjectSnapshot, now time.Time) {
 		e := n.book[v.Addr]
 		switch {
 		case e == nil:
-		case e.iface != v.Interface || e.uplink != v.Uplink || e.unguarded != v.Unguarded:
+		case e.iface != v.Interface || e.uplink != v.Uplink || e.unguarded != v.Unguarded || e.unwatched != v.Unwatched:
 			n.put(e)
 			e.since = now
 			l.dirty(n)
@@ -155,7 +160,7 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 	n.object = o.Object
 	switch {
 	case !o.Former:
-		n.foundID = o.ServerID
+		n.foundID, n.probed = o.ServerID, o.Probed
 	case o.ServerID != 0:
 		l.former[o.ServerID] = true // and the Node of that name may run on another
 	}
@@ -166,18 +171,19 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 		if a == nil {
 			a = l.address(lb.Lease{Addr: v.Addr, Pool: v.Pool})
 			if l.pools[v.Pool] == nil {
-				a.iface, a.uplink, a.unguarded = v.Interface, v.Uplink, v.Unguarded
+				a.iface, a.uplink, a.unguarded, a.unwatched = v.Interface, v.Uplink, v.Unguarded, v.Unwatched
 			}
 			if p := l.pools[v.Pool]; (v.FloatingIP != 0 || v.Account != "") && (p == nil || p.Hetzner != nil) {
 				a.rent(v.Account, v.FloatingIP)
 			}
 		}
-		e := &entry{address: a, state: v.State, predecessor: v.Predecessor, term: v.Term, since: now, seq: 1}
+		e := &entry{address: a, state: v.State, predecessor: v.Predecessor, term: v.Term, since: now, seq: 1, stored: v.State}
 		a.entries[o.Node] = e
 		n.book[v.Addr] = e
 		n.open[v.Addr] = true
 		n.Addresses = len(n.book)
 	}
+	l.store(n, o.Entries)
 	l.report(n, o.Report, now)
 }
 

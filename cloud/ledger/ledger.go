@@ -34,6 +34,10 @@ type Ledger struct {
 	unserved   map[string]bool         // UIDs of Services that something is refused to
 	stuck      map[netip.Addr]bool     // wanted addresses that are not bound, or not where they should be
 	timers     timers
+	// stored are the nodes whose objects say Hold of an address, or may say so: a write whose end is not known counts.
+	stored map[netip.Addr][]*node
+	// foreign are the machines that answer for addresses of pools.
+	foreign foreign
 
 	rental   Rental
 	accounts map[string]*account
@@ -62,6 +66,10 @@ type Ledger struct {
 type Effects struct {
 	// Nodes whose NodeAddresses differ from what was written.
 	Nodes map[string]bool
+	// Urgent are those of Nodes that carry a hard move: they are written before everything else.
+	Urgent map[string]bool
+	// FalseLosses are nodes that the probe took for lost and that have let go of their addresses at once.
+	FalseLosses []string
 	// Services, by namespaced name, whose View may have changed.
 	Services map[Key]bool
 	// Moves that were decided, for people to read.
@@ -143,6 +151,7 @@ func New(cfg *config.Config, rental Rental, epoch int64) *Ledger {
 		rented:    map[netip.Prefix]*rented{},
 		orders:    map[target]*order{},
 		backends:  map[BackendKey]*backend{},
+		stored:    map[netip.Addr][]*node{},
 		known:     map[string]knownService{},
 		former:    map[int64]bool{},
 
@@ -166,7 +175,7 @@ func (l *Ledger) Drain() Effects {
 	defer l.mu.Unlock()
 	e := l.effects
 	l.effects = Effects{}
-	e.Next = l.timers.next()
+	e.Next = earliest(l.timers.next(), l.foreign.timers.next())
 	return e
 }
 
@@ -179,6 +188,14 @@ func (l *Ledger) Tick(now time.Time) {
 			l.evaluate(a, now)
 		}
 	}
+	l.liftForeign(now)
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (l *Ledger) wake(ref lb.Ref) {
@@ -194,4 +211,11 @@ func (l *Ledger) dirty(n *node) {
 		l.effects.Nodes = map[string]bool{}
 	}
 	l.effects.Nodes[n.name] = true
+}
+
+func (l *Ledger) urgent(n *node) {
+	if l.effects.Urgent == nil {
+		l.effects.Urgent = map[string]bool{}
+	}
+	l.effects.Urgent[n.name] = true
 }

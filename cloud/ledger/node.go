@@ -29,9 +29,20 @@ type node struct {
 	acked   uint64
 	commits []commit
 	object  Object
+	// offered is what the last view said that was to be written; holds are the addresses that the object holds, or may.
+	offered    []EntryView
+	offeredSeq uint64
+	holds      map[netip.Addr]bool
 	// open are entries that the agent has not done yet.
 	open   map[netip.Addr]bool
 	failed map[netip.Addr]string
+	// inUse are the hardware addresses of other machines that answer for addresses, as the agent found them, where it
+	// did not bind the address because of that; contested where it did, and defends it.
+	inUse, contested map[netip.Addr]string
+	// probed: the agent's health port has answered once.
+	probed bool
+	// lostAt is when the probe gave the node up, until the agent shows that it was wrong, or it is too late for that.
+	lostAt time.Time
 }
 
 type commit struct {
@@ -49,6 +60,10 @@ type entry struct {
 	since       time.Time
 	// seq of the book at which the agent's duty changed last.
 	seq uint64
+	// stored is the state that the object says; empty while it says nothing of the address.
+	stored place.State
+	// blocked: the object of another node still says Hold, so this one must not yet. hard: it is part of a hard move.
+	blocked, hard bool
 }
 
 // Object identifies one version of a NodeAddresses' spec.
@@ -69,6 +84,13 @@ type Report struct {
 	Subnets []lb.Subnet
 	// Addresses of the host.
 	Addresses []netip.Addr
+	// HardwareAddresses of the host, the id of its kernel's boot, and the port that its agent listens on.
+	HardwareAddresses []string
+	BootID            string
+	HealthPort        uint16
+	// InUse are the hardware addresses of other machines that answer for Failed addresses; Contested those of others
+	// that answer for addresses that are held.
+	InUse, Contested map[netip.Addr]string
 }
 
 func (l *Ledger) node(name string) *node {
@@ -92,10 +114,14 @@ func (n *node) remove(addr netip.Addr) {
 	delete(n.book, addr)
 	delete(n.open, addr)
 	delete(n.failed, addr)
+	delete(n.inUse, addr)
+	delete(n.contested, addr)
 	n.Addresses = len(n.book)
 }
 
-func (n *node) acknowledged(addr netip.Addr, e *entry) bool { return !n.open[addr] && e.seq <= n.acked }
+func (n *node) acknowledged(addr netip.Addr, e *entry) bool {
+	return !n.open[addr] && e.seq <= n.acked && !e.blocked
+}
 
 // failedReason says why the agent could not do what the entry says; empty when it did not say so, or said it of
 // an older state of the entry.
@@ -127,6 +153,11 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 	}
 	if !slices.Equal(n.Node.Addresses, v.Addresses) || n.ProviderID != v.ProviderID || n.since.IsZero() {
 		n.since = now
+	}
+	if before := n.Node.Ready; v.Ready != lb.Unknown {
+		n.UnknownSince = time.Time{}
+	} else if before != lb.Unknown || n.UnknownSince.IsZero() {
+		n.UnknownSince = now
 	}
 	n.Node = v
 	n.goneSince = time.Time{}
@@ -161,7 +192,7 @@ func (l *Ledger) removeNode(n *node, now time.Time) {
 	}
 	n.foundID, n.since = 0, time.Time{}
 	n.Candidate = &place.Candidate{Agent: n.Agent, Addresses: n.Addresses}
-	n.goneSince = now
+	n.goneSince, n.probed, n.lostAt = now, false, time.Time{}
 	l.dirty(n)
 	l.nodeChanged(n, now)
 }
@@ -229,6 +260,7 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 	}
 	n.Agent.Present, n.Agent.Ready, n.Agent.Message = true, r.Ready, r.Message
 	n.Subnets = r.Subnets
+	n.HardwareAddresses, n.Agent.BootID, n.HealthPort = r.HardwareAddresses, r.BootID, r.HealthPort
 	if !slices.Equal(n.Agent.Addresses, r.Addresses) {
 		n.Agent.Addresses = r.Addresses
 		n.since = now
@@ -240,11 +272,13 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 		again[addr] = true
 	}
 	for len(n.commits) > 0 && n.commits[0].generation <= r.Generation {
+		l.notLost(n, n.commits[0], now)
 		n.acked = max(n.acked, n.commits[0].seq)
 		n.commits = n.commits[1:]
 	}
 	n.setOverdue(now)
-	n.failed = r.Failed
+	n.failed, n.inUse = r.Failed, r.InUse
+	l.contest(n, r.Contested)
 	for addr, e := range n.book {
 		_, failed := r.Failed[addr]
 		if failed || r.Pending[addr] || e.seq > n.acked {
@@ -258,6 +292,12 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 		!slices.Equal(before.Subnets, n.Subnets) {
 		l.addStuck(again, n, now)
 	}
+	if before.BootID != n.Agent.BootID {
+		for addr := range n.book {
+			again[addr] = true
+		}
+	}
+	l.noticeForeign(n, now)
 	l.evaluateAll(again, now)
 }
 
@@ -278,6 +318,7 @@ func (l *Ledger) Committed(name string, seq uint64, o Object, now time.Time) {
 		l.reset(n, o, now)
 	}
 	n.object = o
+	l.wrote(n, seq, now)
 	for addr := range n.open {
 		if e := n.book[addr]; e.seq > n.written && e.seq <= seq {
 			e.since = now // the agent's time starts when it can know
@@ -308,6 +349,9 @@ func (l *Ledger) Reset(name string, o Object, now time.Time) {
 
 func (l *Ledger) reset(n *node, o Object, now time.Time) {
 	n.object = o
+	if o.UID == "" {
+		l.vanished(n, now)
+	}
 	n.commits = nil
 	n.acked = 0
 	n.Agent.Present = false
@@ -331,6 +375,8 @@ type NodeView struct {
 	Seq    uint64
 	// ServerID of the node at the cloud; 0: it has none that is known.
 	ServerID int64
+	// Probed: the health port of the node's agent has answered once.
+	Probed bool
 	// Dirty: the object does not say this yet.
 	Dirty bool
 	// Acknowledged: the agent has done all that the object says.
@@ -349,6 +395,7 @@ type EntryView struct {
 	Predecessor string
 	Term        int64
 	Unguarded   bool
+	Unwatched   bool
 	// FloatingIP and Account are set for rented addresses.
 	FloatingIP int64
 	Account    string
@@ -361,13 +408,21 @@ func (l *Ledger) Node(name string) NodeView {
 	n := l.node(name)
 	v := NodeView{
 		Node: n.Node, GoneSince: n.goneSince, Object: n.object, Seq: n.seq, Dirty: n.seq != n.written, ServerID: n.foundID,
+		Probed:       n.probed,
 		Acknowledged: n.seq == n.written && len(n.commits) == 0,
 		Entries:      make([]EntryView, 0, len(n.book)),
 	}
 	for _, e := range n.book {
+		state := e.state
+		if e.blocked {
+			if state = e.stored; state == "" {
+				continue
+			}
+		}
 		view := EntryView{
 			Addr: e.addr, Interface: e.iface, Uplink: e.uplink, Pool: e.pool, Services: e.written(),
-			State: e.state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded, FloatingIP: e.floatingIP(),
+			State: state, Predecessor: e.predecessor, Term: e.term, Unguarded: e.unguarded, Unwatched: e.unwatched,
+			FloatingIP: e.floatingIP(),
 		}
 		if e.route != nil {
 			view.Account = e.route.account
@@ -375,6 +430,9 @@ func (l *Ledger) Node(name string) NodeView {
 		v.Entries = append(v.Entries, view)
 	}
 	slices.SortFunc(v.Entries, func(a, b EntryView) int { return a.Addr.Compare(b.Addr) })
+	if v.Dirty {
+		l.intend(n, v)
+	}
 	return v
 }
 
@@ -400,6 +458,7 @@ func (l *Ledger) Forget(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := l.nodes[name]; n != nil && n.Name == "" && len(n.book) == 0 {
+		l.unstore(n, maps.Clone(n.holds), time.Time{})
 		delete(l.nodes, name)
 	}
 }

@@ -182,7 +182,7 @@ func (l *Ledger) tryAtOnce(a *address) {
 func (l *Ledger) unreachable(a *address) bool {
 	demand := l.demand(a, time.Time{})
 	for name := range a.entries {
-		if standing, _ := place.StandingOf(demand, l.nodes[name].Candidate); standing < place.Lost {
+		if standing, _, _ := place.StandingOf(demand, l.nodes[name].Candidate, time.Time{}); standing < place.Lost {
 			return false
 		}
 	}

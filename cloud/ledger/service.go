@@ -254,6 +254,12 @@ func (l *Ledger) Published(uid string, addrs []netip.Addr, ports []lb.PortLease,
 	}
 }
 
+// shows reports whether an address stands in the status of a Service.
+func (l *Ledger) shows(uid string, addr netip.Addr) bool {
+	s := l.services[uid]
+	return s != nil && slices.Contains(s.published, addr)
+}
+
 // Retain says whether what was bought for a Service outlives it. It counts until the Service is gone, and is told
 // before Unwant when both change at once.
 func (l *Ledger) Retain(uid string, retain bool, now time.Time) {

@@ -60,6 +60,9 @@ func (l *Ledger) View(uid string) View {
 			}
 		} else if no := a.outcome.Misplaced; no != nil && v.Refusal == nil {
 			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
+		} else if by := l.contestedBy(a); by != "" && v.Refusal == nil {
+			v.Refusal = lb.Refuse(lb.ReasonContested, "%s is on node %s, and another machine answers for it too: find the one with "+
+				"hardware address %s and take the address from it", a.addr, a.outcome.Holder, by)
 		}
 	}
 	if s.request.FamilyPolicy == lb.RequireDualStack && len(s.ports) == 0 && len(s.want) < len(s.request.Families) && len(s.published) == 0 {

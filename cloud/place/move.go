@@ -38,11 +38,18 @@ type Entry struct {
 	// Unrouted: what is sent to the address does not reach the node, because the cloud has not assigned it to the
 	// node's server. Where agents announce addresses on the wire this is never so.
 	Unrouted bool
-	// Failed says why the agent could not, empty when it did not say so.
+	// Failed says why the agent could not, empty when it did not say so. InUse: because another machine answers for the
+	// address, which no other node can change.
 	Failed string
-	// Standing of the node towards the address, and why when it is not Fine.
+	InUse  bool
+	// Deaf: the agent does not run, so it neither lets go nor binds. AbsentAt is when that is more than a restart.
+	Deaf     bool
+	AbsentAt time.Time
+	// Standing of the node towards the address, and why when it is not Fine. Until is when time alone changes it; zero:
+	// never.
 	Standing Standing
 	Why      string
+	Until    time.Time
 }
 
 // Situation is all that is known about one address at one moment.
@@ -78,7 +85,9 @@ type Step struct {
 	Op          Op
 	Node        string
 	Predecessor string
-	Why         string
+	// Hard: the step is part of a move off a node that does not serve, and nothing goes before it.
+	Hard bool
+	Why  string
 }
 
 func (s Step) String() string { return fmt.Sprintf("%s on %s: %s", s.Op, s.Node, s.Why) }
@@ -261,22 +270,51 @@ func waiting(node string) *lb.Refusal {
 // keep decides whether the holder stays the holder.
 func (m *move) keep(h Entry) {
 	m.outcome.Holder = h.Node
+	m.soonest(h.Until)
 	switch {
+	case h.Standing == Leaving && h.Deaf && h.Acked && !h.Unrouted:
+		// It would not let go. What it has bound answers.
+		m.outcome.Bound = true
+		m.outcome.Misplaced = lb.Refuse(lb.ReasonAgentAbsent, "node %s is %s, and its agent does not run to let go: "+
+			"start the agent there", h.Node, h.Why)
+		m.releaseOthers(h.Node)
 	case h.Standing != Fine:
 		m.replace(h)
 	case h.Acked && !h.Unrouted:
 		m.outcome.Bound = true
 		m.settle(h)
+		m.watchAgent(h)
 	case h.Acked:
 		// Who had it before keeps it bound until the cloud has turned the traffic around.
 		m.outcome.Waiting = lb.Refuse(lb.ReasonRouting, "waiting for the cloud to send its traffic to node %s", h.Node)
+	case h.InUse:
+		m.outcome.Waiting = lb.Refuse(lb.ReasonAddressInUse, "node %s: %s; it is bound as soon as nobody else answers for it", h.Node, h.Failed)
 	case !h.Written:
 		m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAPI, "waiting for the API server to take the decision for node %s", h.Node)
 	case h.Failed != "" || !m.Now.Before(h.Since.Add(AckTimeout)):
 		m.retreat(h)
 	default:
 		m.outcome.Waiting = waiting(h.Node)
-		m.outcome.Again = h.Since.Add(AckTimeout)
+		m.soonest(h.Since.Add(AckTimeout))
+	}
+}
+
+// soonest has the address looked at again at that time, or before; zero is never.
+func (m *move) soonest(at time.Time) {
+	if !at.IsZero() && (m.outcome.Again.IsZero() || at.Before(m.outcome.Again)) {
+		m.outcome.Again = at
+	}
+}
+
+// watchAgent says so when the agent of a node that serves has been away for longer than a restart takes.
+func (m *move) watchAgent(h Entry) {
+	switch {
+	case h.AbsentAt.IsZero():
+	case m.Now.Before(h.AbsentAt):
+		m.soonest(h.AbsentAt)
+	default:
+		m.outcome.Misplaced = lb.Refuse(lb.ReasonAgentAbsent, "the agent on node %s has not run for %s and longer: the address "+
+			"answers, but nothing about it can change; start the agent there", h.Node, AbsentAfter)
 	}
 }
 
@@ -307,6 +345,11 @@ func (m *move) replace(h Entry) {
 	}
 	m.step(OpHold, node, h.Node, why)
 	m.held(node)
+	if h.Standing == Lost {
+		for i := range m.steps {
+			m.steps[i].Hard = true
+		}
+	}
 }
 
 // retreat gives up a holder whose agent does not bind the address: the node that had it before takes it back, or

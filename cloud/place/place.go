@@ -25,6 +25,13 @@ import (
 // some milliseconds; seconds mean that it is not there.
 const AckTimeout = 5 * time.Second
 
+// UnknownGrace is how long a node that answers the probe keeps its addresses although its kubelet is silent: after an
+// outage of the API server the condition of a node that is well may be Unknown for some seconds.
+const UnknownGrace = time.Minute
+
+// AbsentAfter is when an agent that does not run is more than a restart or a rollout.
+const AbsentAfter = 30 * time.Second
+
 // MaxAddresses that one node carries at most, the bound of one NodeAddresses object.
 const MaxAddresses = 5000
 
@@ -69,6 +76,29 @@ type Candidate struct {
 	Accounts []string
 	// ServerGone: the node ran on a server that exists no more.
 	ServerGone bool
+	// Pulse is what the probe says of the node, since PulseSince.
+	Pulse      lb.Pulse
+	PulseSince time.Time
+	// UnknownSince is when the Ready condition turned Unknown; zero while it is not.
+	UnknownSince time.Time
+}
+
+// rebooted reports whether what the agent had bound is gone, and the agent is not there to bind it again.
+func (n *Candidate) rebooted() bool {
+	return n.Pulse == lb.PulseRefusing && n.Node.BootID != "" && n.Agent.BootID != "" && n.Node.BootID != n.Agent.BootID
+}
+
+// answers reports whether the probe finds the host alive.
+func (n *Candidate) answers() bool {
+	return n.Pulse == lb.PulseAnswering || n.Pulse == lb.PulseRefusing
+}
+
+// AbsentAt is when the agent is away for longer than a restart takes; zero while it runs, as far as the probe knows.
+func (n *Candidate) AbsentAt() time.Time {
+	if n.Pulse != lb.PulseRefusing {
+		return time.Time{}
+	}
+	return n.PulseSince.Add(AbsentAfter)
 }
 
 // Standing of a node towards an address that it carries.
@@ -89,28 +119,54 @@ func (s Standing) String() string {
 	return [...]string{"fine", "leaving", "lost", "gone"}[s]
 }
 
-// StandingOf says how a node that carries an address stands towards it, and in words why when it is not Fine.
-// The agent's state is no criterion: an agent that restarts leaves its addresses in place.
-func StandingOf(d Demand, n *Candidate) (Standing, string) {
+// StandingOf says how a node that carries an address stands towards it at a moment, and in words why when it is not
+// Fine. When time alone changes the answer, it says at which; else that is zero.
+//
+// The agent's state is no criterion: an agent that restarts leaves its addresses in place. The probe has the say
+// about a kubelet that is silent: a host that answers loses nothing at once.
+func StandingOf(d Demand, n *Candidate, now time.Time) (Standing, string, time.Time) {
+	var never time.Time
 	switch {
 	case n.Name == "":
-		return Gone, "deleted"
-	case n.Node.Ready == lb.Unknown:
-		return Lost, "not answering (condition Ready is Unknown)"
+		return Gone, "deleted", never
 	case hasTaint(n.Taints, corev1.TaintNodeOutOfService):
-		return Lost, "tainted " + corev1.TaintNodeOutOfService
-	case hasTaint(n.Taints, corev1.TaintNodeUnreachable):
-		return Lost, "tainted " + corev1.TaintNodeUnreachable
+		return Lost, "tainted " + corev1.TaintNodeOutOfService, never
 	case d.Account != "" && n.ServerGone:
-		return Lost, "without its server: the cloud has deleted it"
+		return Lost, "without its server: the cloud has deleted it", never
+	case n.Pulse == lb.PulseLost:
+		return Lost, "not answering (its health port is silent)", never
+	case n.rebooted():
+		return Lost, "rebooted, and its agent does not run yet", never
+	}
+	if why := unreachable(n); why != "" {
+		until := n.UnknownSince.Add(UnknownGrace)
+		switch {
+		case !n.answers():
+			return Lost, why, never
+		case !now.Before(until):
+			return Leaving, why, never
+		}
+		return Fine, "", until
 	}
 	if why := unfit(d, n); why != "" {
-		return Leaving, why
+		return Leaving, why, never
 	}
 	if n.Cordoned && d.EvacuateCordoned {
-		return Leaving, "cordoned"
+		return Leaving, "cordoned", never
 	}
-	return Fine, ""
+	return Fine, "", never
+}
+
+// unreachable says what the control plane says of a node that it does not hear of; empty when it does.
+func unreachable(n *Candidate) string {
+	switch {
+	case n.Node.Ready == lb.Unknown:
+		return "not answering (condition Ready is Unknown)"
+	case hasTaint(n.Taints, corev1.TaintNodeUnreachable):
+		return "tainted " + corev1.TaintNodeUnreachable
+	default:
+		return ""
+	}
 }
 
 // unfit names the first rule that keeps an address off a living node, whether it is there already or not.
@@ -156,7 +212,8 @@ func excluded(l map[string]string) bool {
 
 // Ineligible names the first rule that keeps an address from being granted to a node; empty when there is none.
 func Ineligible(d Demand, c *Candidate) string {
-	if s, why := StandingOf(d, c); s != Fine {
+	// What time may still bring counts as having come: a node in doubt gets nothing new.
+	if s, why, _ := StandingOf(d, c, c.UnknownSince.Add(UnknownGrace)); s != Fine {
 		return why
 	}
 	switch {
@@ -168,6 +225,8 @@ func Ineligible(d Demand, c *Candidate) string {
 		return "without an agent that has reported"
 	case !c.Agent.Ready:
 		return "with an agent that is not ready"
+	case c.Pulse == lb.PulseRefusing:
+		return "with an agent that does not run"
 	case !c.Overdue.IsZero():
 		return "with an agent that does not acknowledge"
 	case c.Addresses >= MaxAddresses:

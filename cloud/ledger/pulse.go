@@ -1,0 +1,127 @@
+package ledger
+
+// This file is about what the probe says of nodes.
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+)
+
+// falseLoss is how soon a node that was lost lets go of its addresses when it was not lost at all.
+const falseLoss = 2 * time.Second
+
+// ProbeTarget is a node whose agent can be probed.
+type ProbeTarget struct {
+	Node string
+	// Addresses of the machine, the one that the cluster knows it by first.
+	Addresses []netip.Addr
+	Port      uint16
+	// Answered: the port has answered once, to this controller or to an earlier one.
+	Answered bool
+	// Down: the control plane knows already that the node does not answer.
+	Down bool
+}
+
+// ProbeTargets returns the nodes whose agents have said where they listen, by name.
+func (l *Ledger) ProbeTargets() []ProbeTarget {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	targets := make([]ProbeTarget, 0, len(l.candidates))
+	for _, c := range l.candidates {
+		if c.HealthPort == 0 {
+			continue
+		}
+		t := ProbeTarget{Node: c.Name, Port: c.HealthPort, Answered: l.nodes[c.Name].probed, Down: c.Node.Ready == lb.Unknown}
+		for _, a := range c.TypedAddresses {
+			if a.Type == corev1.NodeInternalIP {
+				t.Addresses = append(t.Addresses, a.Addr)
+			}
+		}
+		for _, addr := range c.Agent.Addresses {
+			if len(t.Addresses) == 0 || !slices.Contains(t.Addresses, addr) && len(c.TypedAddresses) == 0 {
+				t.Addresses = append(t.Addresses, addr)
+			}
+		}
+		if len(t.Addresses) > 0 {
+			targets = append(targets, t)
+		}
+	}
+	return targets
+}
+
+// Finding is what the probe says of a node now.
+type Finding struct {
+	Node  string
+	Pulse lb.Pulse
+	// First: the port has answered for the first time, which is to be remembered.
+	First bool
+}
+
+// Probed takes in what the probe says. All that lost nodes carry is placed anew in one pass.
+func (l *Ledger) Probed(findings []Finding, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	addrs := map[netip.Addr]bool{}
+	for _, f := range findings {
+		n := l.nodes[f.Node]
+		if n == nil || n.Name == "" {
+			continue
+		}
+		if f.First && !n.probed {
+			n.probed = true
+			l.dirty(n)
+		}
+		if n.Pulse == f.Pulse {
+			continue
+		}
+		n.Pulse, n.PulseSince, n.lostAt = f.Pulse, now, time.Time{}
+		if f.Pulse == lb.PulseLost {
+			n.lostAt = now
+		}
+		for addr := range n.book {
+			addrs[addr] = true
+		}
+		l.addStuck(addrs, n, now)
+	}
+	l.evaluateAll(addrs, now)
+}
+
+// notLost looks whether a node that was given up has done what it was told after that, and so lives.
+func (l *Ledger) notLost(n *node, c commit, now time.Time) {
+	if n.lostAt.IsZero() || c.at.Before(n.lostAt) {
+		return
+	}
+	if now.Sub(n.lostAt) <= falseLoss {
+		l.effects.FalseLosses = append(l.effects.FalseLosses, n.name)
+	}
+	n.lostAt = time.Time{}
+}
+
+// contest takes in which addresses a node defends against others, and shows it to those whose addresses they are.
+func (l *Ledger) contest(n *node, contested map[netip.Addr]string) {
+	for _, addrs := range []map[netip.Addr]string{n.contested, contested} {
+		for addr := range addrs {
+			if a := l.addresses[addr]; a != nil && n.contested[addr] != contested[addr] {
+				for _, ref := range a.refs {
+					l.wake(ref)
+				}
+			}
+		}
+	}
+	n.contested = contested
+}
+
+// contestedBy is the hardware address of a machine that answers for an address beside the node that holds it.
+func (l *Ledger) contestedBy(a *address) string {
+	by := ""
+	for name := range a.entries {
+		by = cmp.Or(by, l.nodes[name].contested[a.addr])
+	}
+	return by
+}
