@@ -332,17 +332,17 @@ func TestWhatIsAReasonToAnnounceAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			host, ip := newFakeHost(t), netip.MustParseAddr("10.0.0.10")
 			host.state = stateWith("10.0.0.10")
-			a := New(host, nil, newAPIServer(t).client(), NewMetrics(metrics.NewKubeRegistry().MustRegister), Options{})
-			require.NoError(t, a.read(t.Context(), noon))
-			a.desired = &desired{wants: wantsOf(hold("10.0.0.10"))}
-			a.apply(t.Context(), noon)
-			a.announce(t.Context(), noon)
-			require.True(t, a.announcer.announced(ip))
-			a.notice(test.event)
-			if a.stale {
-				require.NoError(t, a.read(t.Context(), noon))
+			k := NewKeeper(host, Options{}, nil)
+			require.NoError(t, k.read(t.Context(), noon))
+			k.desired = &desired{wants: wantsOf(hold("10.0.0.10"))}
+			k.apply(t.Context(), noon)
+			k.announce(t.Context(), noon)
+			require.True(t, k.announcer.announced(ip))
+			k.Notice(test.event)
+			if k.stale {
+				require.NoError(t, k.read(t.Context(), noon))
 			}
-			assert.Equal(t, test.again, !a.announcer.announced(ip))
+			assert.Equal(t, test.again, !k.announcer.announced(ip))
 		})
 	}
 }

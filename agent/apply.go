@@ -15,52 +15,50 @@ import (
 )
 
 // apply makes the host match the object, as far as that is possible now.
-func (a *Agent) apply(ctx context.Context, now time.Time) {
+func (k *Keeper) apply(ctx context.Context, now time.Time) {
 	log := klog.FromContext(ctx)
-	began := time.Now()
+	done := k.metrics.applying()
 	var failed map[netip.Addr]trouble
 	for range rounds {
-		a.wants = resolve(a.desired.wants, &a.have)
+		k.wants = resolve(k.desired.wants, &k.have)
 		var steps []netif.Step
-		steps, failed = plan(a.wants, &a.have)
+		steps, failed = plan(k.wants, &k.have)
 		hopeless := len(failed)
-		if len(steps) == 0 || !a.run(ctx, now, steps, failed) {
+		if len(steps) == 0 || !k.run(ctx, now, steps, failed) {
 			break
 		}
-		if err := a.read(ctx, now); err != nil {
-			a.unhealthy(ctx, err)
-			a.stale = true
+		if err := k.read(ctx, now); err != nil {
+			k.unhealthy(ctx, err)
+			k.stale = true
 			break
 		}
 		if len(failed) > hopeless {
 			break // tried again later, not at once
 		}
 	}
-	a.metrics.applySeconds.Observe(time.Since(began).Seconds())
-	a.metrics.bound.Set(float64(len(a.have.Bound)))
-	a.metrics.failed.Set(float64(len(failed)))
+	done(len(k.have.Bound), len(failed))
 	for _, ip := range slices.SortedFunc(maps.Keys(failed), netip.Addr.Compare) {
-		if a.failed[ip] != failed[ip] {
+		if k.failed[ip] != failed[ip] {
 			log.Info("Address cannot be served", "address", ip, "reason", failed[ip].reason, "message", failed[ip].message)
 		}
 	}
-	for _, ip := range slices.SortedFunc(maps.Keys(a.failed), netip.Addr.Compare) {
+	for _, ip := range slices.SortedFunc(maps.Keys(k.failed), netip.Addr.Compare) {
 		if _, still := failed[ip]; !still {
 			log.Info("Address has no trouble any more", "address", ip)
 		}
 	}
-	a.failed = failed
+	k.failed = failed
 	if len(failed) > 0 {
-		a.nextRetry = now.Add(a.backoff)
-		a.backoff = min(2*a.backoff, retryMost)
+		k.nextRetry = now.Add(k.backoff)
+		k.backoff = min(2*k.backoff, retryMost)
 	} else {
-		a.backoff = retryFirst
+		k.backoff = retryFirst
 	}
-	a.schedule(now)
+	k.schedule(now)
 }
 
 // run carries out the steps and says whether the host must be read to know the result. Troubles are added to failed.
-func (a *Agent) run(ctx context.Context, now time.Time, steps []netif.Step, failed map[netip.Addr]trouble) (reread bool) {
+func (k *Keeper) run(ctx context.Context, now time.Time, steps []netif.Step, failed map[netip.Addr]trouble) (reread bool) {
 	log := klog.FromContext(ctx)
 	out := map[netip.Addr]bool{}
 	for _, step := range steps {
@@ -71,7 +69,7 @@ func (a *Agent) run(ctx context.Context, now time.Time, steps []netif.Step, fail
 				continue
 			}
 		}
-		failures := a.host.Do(ctx, step)
+		failures := k.host.Do(ctx, step)
 		stepFailed := map[netip.Addr]bool{}
 		whole := false
 		for _, f := range failures {
@@ -85,7 +83,7 @@ func (a *Agent) run(ctx context.Context, now time.Time, steps []netif.Step, fail
 			}
 			log.V(1).Info("Step could not be done", "step", step, "address", f.IP, "err", f.Err)
 		}
-		a.metrics.step(step.Kind, len(failures) == 0)
+		k.metrics.step(step.Kind, len(failures) == 0)
 		if len(failures) == 0 {
 			log.Info("Step done", "step", step)
 		}
@@ -93,12 +91,12 @@ func (a *Agent) run(ctx context.Context, now time.Time, steps []netif.Step, fail
 			reread = true
 			continue
 		}
-		if !absorb(&a.have, step, stepFailed) {
+		if !absorb(&k.have, step, stepFailed) {
 			reread = true
 		}
 		if step.Kind == netif.Bind {
 			for _, ip := range step.Addresses {
-				a.announcer.restart(now, ip)
+				k.announcer.restart(now, ip)
 			}
 		}
 	}
@@ -113,54 +111,54 @@ func label(step netif.Step) string {
 }
 
 // schedule has the addresses announced that are held and bound, and no others.
-func (a *Agent) schedule(now time.Time) {
-	for _, w := range a.wants {
-		if a.announces(w) {
-			a.announcer.hold(now, w.ip, w.uplink, w.chased)
+func (k *Keeper) schedule(now time.Time) {
+	for _, w := range k.wants {
+		if k.announces(w) {
+			k.announcer.hold(now, w.ip, w.uplink, w.chased)
 		} else {
-			a.announcer.drop(w.ip)
+			k.announcer.drop(w.ip)
 		}
 	}
-	for ip := range a.announcer.series {
-		if _, ok := find(a.wants, ip); !ok {
-			a.announcer.drop(ip)
+	for ip := range k.announcer.series {
+		if _, ok := find(k.wants, ip); !ok {
+			k.announcer.drop(ip)
 		}
 	}
 }
 
 // announces says whether the address is announced by us: held, bound, and with an uplink to announce it on.
-func (a *Agent) announces(w want) bool {
+func (k *Keeper) announces(w want) bool {
 	if w.state != v1alpha1.Hold || w.ifname == interfaceNone || w.uplink == "" {
 		return false
 	}
-	if _, failed := a.failed[w.ip]; failed {
+	if _, failed := k.failed[w.ip]; failed {
 		return false
 	}
-	_, bound := a.have.Bound[netif.Place{Interface: w.ifname, IP: w.ip}]
+	_, bound := k.have.Bound[netif.Place{Interface: w.ifname, IP: w.ip}]
 	return bound
 }
 
 // announce sends what is due, as fast as the pace allows, and returns when it is to be called again.
-func (a *Agent) announce(ctx context.Context, now time.Time) (time.Duration, bool) {
+func (k *Keeper) announce(ctx context.Context, now time.Time) (time.Duration, bool) {
 	for {
-		s, wait, ok := a.announcer.next(now)
+		s, wait, ok := k.announcer.next(now)
 		if !ok || wait > 0 {
 			return wait, ok
 		}
-		if !a.limiter.AllowN(now, 1) {
+		if !k.limiter.AllowN(now, 1) {
 			return announceBurst / 2 * time.Second / announceRate, true
 		}
-		err := a.host.Announce(s.uplink, s.ip)
+		err := k.host.Announce(s.uplink, s.ip)
 		switch {
-		case err != nil && !a.mute[s.uplink]:
-			a.mute[s.uplink] = true
+		case err != nil && !k.mute[s.uplink]:
+			k.mute[s.uplink] = true
 			klog.FromContext(ctx).Error(err, "Announcements cannot be sent; trying again", "address", s.ip, "uplink", s.uplink)
-		case err == nil && a.mute[s.uplink]:
-			delete(a.mute, s.uplink)
+		case err == nil && k.mute[s.uplink]:
+			delete(k.mute, s.uplink)
 			klog.FromContext(ctx).Info("Announcements can be sent again", "uplink", s.uplink)
 		}
-		a.metrics.announced(err == nil)
-		a.news = a.news || s.sent == 0
-		a.announcer.done(now, s, err)
+		k.metrics.announced(err == nil)
+		k.news = k.news || s.sent == 0
+		k.announcer.done(now, s, err)
 	}
 }

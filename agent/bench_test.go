@@ -20,17 +20,17 @@ func BenchmarkOneMoreOnAFullNode(b *testing.B) {
 		entries[i] = hold(netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(i % 250)}).String())
 	}
 	object := &v1alpha1.NodeAddresses{Spec: v1alpha1.NodeAddressesSpec{Addresses: entries[:len(entries)-1]}}
-	a := &Agent{host: host, metrics: NewMetrics(metrics.NewKubeRegistry().MustRegister), announcer: newAnnouncer(),
-		limiter: rate.NewLimiter(rate.Inf, 0)}
+	k := NewKeeper(host, Options{}, NewMetrics(metrics.NewKubeRegistry().MustRegister))
+	k.limiter = rate.NewLimiter(rate.Inf, 0)
 	now := time.Now()
 	turn := func() {
 		d := read(object)
-		a.desired, a.applied = &d, &d
-		a.apply(b.Context(), now)
-		a.announce(b.Context(), now)
-		a.status()
+		k.desired, k.applied = &d, &d
+		k.apply(b.Context(), now)
+		k.announce(b.Context(), now)
+		k.status()
 	}
-	if err := a.read(b.Context(), now); err != nil {
+	if err := k.read(b.Context(), now); err != nil {
 		b.Fatal(err)
 	}
 	turn()

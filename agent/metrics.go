@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	"k8s.io/component-base/metrics"
 
 	"github.com/mooring-lb/mooring/agent/netif"
@@ -51,10 +53,47 @@ func result(ok bool) string {
 	return "error"
 }
 
+// The methods work without metrics, too: a keeper may have none.
+
 func (m *Metrics) step(kind netif.Kind, ok bool) {
-	m.steps.WithLabelValues(string(kind), result(ok)).Inc()
+	if m != nil {
+		m.steps.WithLabelValues(string(kind), result(ok)).Inc()
+	}
 }
 
-func (m *Metrics) announced(ok bool) { m.announcements.WithLabelValues(result(ok)).Inc() }
+func (m *Metrics) announced(ok bool) {
+	if m != nil {
+		m.announcements.WithLabelValues(result(ok)).Inc()
+	}
+}
 
-func (m *Metrics) reported(ok bool) { m.statusWrites.WithLabelValues(result(ok)).Inc() }
+func (m *Metrics) reported(ok bool) {
+	if m != nil {
+		m.statusWrites.WithLabelValues(result(ok)).Inc()
+	}
+}
+
+func (m *Metrics) watchBegan() {
+	if m != nil {
+		m.watchRestarts.Inc()
+	}
+}
+
+func (m *Metrics) unreadable() {
+	if m != nil {
+		m.readErrors.Inc()
+	}
+}
+
+// applying begins to measure an attempt to make the host match the object; done ends it.
+func (m *Metrics) applying() (done func(bound, failed int)) {
+	if m == nil {
+		return func(int, int) {}
+	}
+	began := time.Now()
+	return func(bound, failed int) {
+		m.applySeconds.Observe(time.Since(began).Seconds())
+		m.bound.Set(float64(bound))
+		m.failed.Set(float64(failed))
+	}
+}

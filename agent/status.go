@@ -24,64 +24,64 @@ const (
 	ReasonKubeProxyIPVS = "KubeProxyIPVS"
 )
 
-// tell offers the status to the reporter. It holds an acknowledgement back for a moment while first announcements are
+// tell makes the status one to report. It holds an acknowledgement back for a moment while first announcements are
 // paced, so that a generation is acknowledged by one write; later is true when it is to be called again at that time.
-func (a *Agent) tell(now time.Time) (at time.Time, later bool) {
-	status := a.status()
-	if len(status.Pending) > 0 && a.pacing() {
-		if a.heldBack.IsZero() {
-			a.heldBack = now
+func (k *Keeper) tell(now time.Time) (at time.Time, later bool) {
+	status := k.status()
+	if len(status.Pending) > 0 && k.pacing() {
+		if k.heldBack.IsZero() {
+			k.heldBack = now
 		}
-		if until := a.heldBack.Add(reportDelay); now.Before(until) {
+		if until := k.heldBack.Add(reportDelay); now.Before(until) {
 			return until, true
 		}
 	}
-	a.heldBack, a.news = time.Time{}, false
-	a.report.offer(status)
+	k.heldBack, k.news = time.Time{}, false
+	k.offered = &status
 	return time.Time{}, false
 }
 
 // pacing says that announcements wait for nothing but their turn.
-func (a *Agent) pacing() bool {
-	return len(a.announcer.queue) > 0 && a.announcer.queue[0].sent == 0
+func (k *Keeper) pacing() bool {
+	return len(k.announcer.queue) > 0 && k.announcer.queue[0].sent == 0
 }
 
 // status is what there is to report now.
-func (a *Agent) status() v1alpha1.NodeAddressesStatus {
+func (k *Keeper) status() v1alpha1.NodeAddressesStatus {
 	status := v1alpha1.NodeAddressesStatus{
-		ObjectUID:          a.applied.uid,
-		ObservedGeneration: a.applied.generation,
-		Bound:              int32(len(a.have.Bound)),
-		BootID:             a.options.BootID,
-		HealthPort:         a.options.HealthPort,
-		NodeAddresses:      nodeAddresses(&a.have),
-		Conditions:         []metav1.Condition{ready(a.wants, &a.have)},
-		Failed:             slices.Clone(a.applied.invalid),
+		ObjectUID:          k.applied.uid,
+		ObservedGeneration: k.applied.generation,
+		Bound:              int32(len(k.have.Bound)),
+		BootID:             k.options.BootID,
+		HealthPort:         k.options.HealthPort,
+		NodeAddresses:      nodeAddresses(&k.have),
+		Conditions:         []metav1.Condition{ready(k.wants, &k.have)},
+		Failed:             slices.Clone(k.applied.invalid),
 	}
-	if a.unread != nil {
+	if k.unread != nil {
 		status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse,
-			Reason: ReasonHostUnreadable, Message: a.unread.Error()}}
+			Reason: ReasonHostUnreadable, Message: k.unread.Error()}}
 	}
-	for _, ip := range slices.SortedFunc(maps.Keys(a.failed), netip.Addr.Compare) {
+	for _, ip := range slices.SortedFunc(maps.Keys(k.failed), netip.Addr.Compare) {
 		status.Failed = append(status.Failed, v1alpha1.FailedAddress{
-			Address: ip.String(), Reason: a.failed[ip].reason, Message: a.failed[ip].message})
+			Address: ip.String(), Reason: k.failed[ip].reason, Message: k.failed[ip].message})
 	}
-	for _, w := range a.wants {
-		if _, failed := a.failed[w.ip]; !failed && a.pending(w) {
+	for _, w := range k.wants {
+		if _, failed := k.failed[w.ip]; !failed && k.pending(w) {
 			status.Pending = append(status.Pending, w.ip.String())
 		}
 	}
 	return status
 }
 
-func (a *Agent) pending(w want) bool {
+func (k *Keeper) pending(w want) bool {
 	if w.ifname == interfaceNone {
 		return false
 	}
-	_, bound := a.have.Bound[netif.Place{Interface: w.ifname, IP: w.ip}]
+	_, bound := k.have.Bound[netif.Place{Interface: w.ifname, IP: w.ip}]
 	switch w.state {
 	case v1alpha1.Hold:
-		return !bound || w.uplink != "" && !a.announcer.announced(w.ip)
+		return !bound || w.uplink != "" && !k.announcer.announced(w.ip)
 	case v1alpha1.Yield:
 		return false
 	default:
