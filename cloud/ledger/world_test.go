@@ -34,6 +34,21 @@ type world struct {
 	// passed counts the points at which a controller can be killed; kill is the one at which it is.
 	passed int
 	kill   int
+	// writes of NodeAddresses, by node.
+	writes []string
+}
+
+// oneHold requires that no two objects say Hold of one address.
+func (w *world) oneHold() {
+	holds := map[netip.Addr]string{}
+	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
+		for _, e := range w.objects[name].entries {
+			if e.State == place.Hold {
+				require.Empty(w.t, holds[e.Addr], "%s is held by %s as well", e.Addr, name)
+				holds[e.Addr] = name
+			}
+		}
+	}
 }
 
 // killed is the end of a controller.
@@ -57,6 +72,11 @@ type object struct {
 	// bound is what is on the host: it outlives the object.
 	bound map[netip.Addr]place.State
 	dead  bool
+	// probed as in the spec; bootID of the kernel that the agent runs on.
+	probed bool
+	bootID string
+	// answered are the addresses that other machines answer for, by their hardware addresses, as the agent hears them.
+	answered map[netip.Addr]string
 	// broken: the agent cannot bind anything.
 	broken bool
 }
@@ -128,7 +148,7 @@ func (w *world) snapshot() Snapshot {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.objects)) {
 		o := w.objects[name]
-		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, ServerID: o.serverID, Former: o.former, Entries: o.entries, Report: o.report()})
+		s.Objects = append(s.Objects, ObjectSnapshot{Node: name, Object: o.Object, ServerID: o.serverID, Probed: o.probed, Former: o.former, Entries: o.entries, Report: o.report()})
 	}
 	for _, uid := range slices.Sorted(maps.Keys(w.services)) {
 		v := w.services[uid]
@@ -148,8 +168,17 @@ func (o *object) report() Report {
 			}
 		}
 	}
+	var inUse map[netip.Addr]string
+	for _, e := range o.entries {
+		if mac := o.answered[e.Addr]; mac != "" && e.State == place.Hold && e.Predecessor == "" && !e.Unwatched && o.bound[e.Addr] == "" {
+			if inUse == nil {
+				failed, inUse = map[netip.Addr]string{}, map[netip.Addr]string{}
+			}
+			failed[e.Addr], inUse[e.Addr] = "AddressInUse: answered by "+mac, mac
+		}
+	}
 	return Report{
-		Failed: failed,
+		Failed: failed, InUse: inUse, BootID: o.bootID, HealthPort: 10269,
 		Object: Object{UID: o.UID, Generation: o.observed}, Ready: true,
 		Subnets: []lb.Subnet{
 			{Interface: "eth0", Prefix: netip.MustParsePrefix("192.0.2.0/24")},
@@ -173,7 +202,9 @@ func (w *world) write(name string) {
 	w.point("before the write of %s", name)
 	o.Generation++
 	o.entries = v.Entries
-	o.serverID = v.ServerID
+	o.serverID, o.probed = v.ServerID, v.Probed
+	w.writes = append(w.writes, name)
+	w.oneHold()
 	w.point("before the answer to the write of %s", name)
 	w.ledger.Committed(name, v.Seq, o.Object, w.now)
 	w.point("after the write of %s", name)
@@ -188,7 +219,8 @@ func (w *world) work(name string) {
 	was := o.bound
 	o.bound = map[netip.Addr]place.State{}
 	for _, e := range o.entries {
-		if _, ok := was[e.Addr]; e.State == place.Hold && !o.broken || e.State == place.Yield && ok {
+		inUse := o.answered[e.Addr] != "" && e.Predecessor == "" && !e.Unwatched
+		if _, ok := was[e.Addr]; e.State == place.Hold && !o.broken && (ok || !inUse) || e.State == place.Yield && ok {
 			o.bound[e.Addr] = e.State
 		}
 	}

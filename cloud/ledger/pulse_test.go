@@ -1,0 +1,206 @@
+package ledger
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
+)
+
+func (w *world) pulse(name string, p lb.Pulse) {
+	w.ledger.Probed([]Finding{{Node: name, Pulse: p}}, w.now)
+}
+
+// TestLostNodeIsOneWriteForEachSurvivor: what a silent node carried is written in one pass, its own object first, and a
+// condition that says Ready is not waited out.
+func TestLostNodeIsOneWriteForEachSurvivor(t *testing.T) {
+	w := newWorld(t, "apiVersion: mooring.dev/v1alpha1\nkind: CloudConfig\npools:\n- {name: office, addresses: [192.0.2.10-192.0.2.99], interface: pl0}\n",
+		"n1", "n2", "n3", "n4")
+	for _, name := range []string{"n2", "n3", "n4"} {
+		w.setNode(name, func(n *lb.Node) { n.Cordoned = true })
+	}
+	var uids []string
+	for range 30 {
+		uids = append(uids, w.create("web"))
+	}
+	w.settle()
+	for _, name := range []string{"n2", "n3", "n4"} {
+		w.setNode(name, func(n *lb.Node) { n.Cordoned = false })
+	}
+	w.settle()
+	w.pulse("n1", lb.PulseAnswering)
+	w.ledger.Drain()
+
+	w.objects["n1"].dead, w.objects["n1"].bound = true, nil
+	w.pulse("n1", lb.PulseLost)
+	w.writes = nil
+	effects := w.ledger.Drain()
+	assert.Equal(t, map[string]bool{"n1": true}, effects.Nodes, "the successors wait until the object of n1 says Release")
+	assert.Equal(t, effects.Nodes, effects.Urgent)
+	assert.Empty(t, effects.Services, "people are told later")
+	assert.Len(t, effects.Later, 1)
+	w.write("n1")
+	effects = w.ledger.Drain()
+	assert.Equal(t, map[string]bool{"n2": true, "n3": true, "n4": true}, effects.Nodes)
+	assert.Equal(t, effects.Nodes, effects.Urgent)
+	w.settle()
+	assert.Equal(t, []string{"n1", "n2", "n3", "n4"}, w.writes)
+	for _, uid := range uids {
+		_, node := w.served(uid)
+		assert.NotEqual(t, "n1", node)
+	}
+	for _, name := range []string{"n2", "n3", "n4"} {
+		assert.Len(t, w.objects[name].bound, 10, "the load is spread")
+	}
+}
+
+// TestHostThatAnswersKeepsItsAddresses although its kubelet is silent, for a minute; then they move as planned.
+func TestHostThatAnswersKeepsItsAddresses(t *testing.T) {
+	for _, pulse := range []lb.Pulse{lb.PulseAnswering, lb.PulseRefusing} {
+		w := newWorld(t, office, "n1", "n2")
+		uid := w.create("web")
+		w.settle()
+		addr, node := w.served(uid)
+		w.pulse(node, pulse)
+		w.setNode(node, func(n *lb.Node) { n.Ready = lb.Unknown })
+		w.settle()
+		assert.Equal(t, []string{node}, w.holders(addr))
+
+		w.pass(place.UnknownGrace - time.Second)
+		w.settle()
+		assert.Equal(t, []string{node}, w.holders(addr))
+		other := w.create("other")
+		w.settle()
+		_, otherNode := w.served(other)
+		assert.NotEqual(t, node, otherNode, "nothing new goes to a node in doubt")
+
+		w.pass(time.Second)
+		w.settle()
+		if pulse == lb.PulseAnswering {
+			assert.Equal(t, []string{otherNode}, w.holders(addr))
+		} else {
+			assert.Equal(t, []string{node}, w.holders(addr), "an agent that does not run does not let go")
+		}
+	}
+}
+
+// TestUnprobedNodeIsLostByItsCondition: without the probe the Ready condition decides.
+func TestUnprobedNodeIsLostByItsCondition(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	_, node := w.served(uid)
+	w.objects[node].dead, w.objects[node].bound = true, nil
+	w.setNode(node, func(n *lb.Node) { n.Ready = lb.Unknown })
+	w.settle()
+	_, now := w.served(uid)
+	assert.NotEqual(t, node, now)
+}
+
+// TestAgentThatIsAwayMovesNothing: what it has bound answers. A restart is nothing to talk of, a longer absence is.
+func TestAgentThatIsAwayMovesNothing(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	addr, node := w.served(uid)
+	w.objects[node].dead = true
+	w.pulse(node, lb.PulseRefusing)
+	w.settle()
+	assert.Nil(t, w.ledger.View(uid).Refusal)
+
+	w.pass(place.AbsentAfter)
+	w.settle()
+	v := w.ledger.View(uid)
+	require.NotNil(t, v.Refusal)
+	assert.Equal(t, lb.ReasonAgentAbsent, v.Refusal.Reason)
+	assert.Contains(t, v.Refusal.Message, node)
+	assert.True(t, v.Ready)
+
+	w.setNode(node, func(n *lb.Node) { n.Labels = map[string]string{lb.LabelExcludeNode: "true"} })
+	w.settle()
+	assert.Equal(t, []string{node}, w.holders(addr), "nobody would let go there")
+	assert.Equal(t, lb.ReasonAgentAbsent, w.ledger.View(uid).Refusal.Reason)
+
+	w.objects[node].dead = false
+	w.pulse(node, lb.PulseAnswering)
+	w.settle()
+	_, now := w.served(uid)
+	assert.NotEqual(t, node, now, "it moves as soon as the agent is back")
+	assert.Nil(t, w.ledger.View(uid).Refusal)
+}
+
+// TestRebootedNode: its addresses are gone. They move when its agent is not there to bind them again.
+func TestRebootedNode(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		w := newWorld(t, office, "n1", "n2")
+		uid := w.create("web")
+		w.settle()
+		_, node := w.served(uid)
+		w.objects[node].bootID = "first"
+		w.setNode(node, func(n *lb.Node) { n.BootID = "first" })
+		w.settle()
+		w.objects[node].dead, w.objects[node].bound = true, nil
+		w.pulse(node, lb.PulseRefusing)
+		if back {
+			w.pulse(node, lb.PulseAnswering)
+		}
+		w.setNode(node, func(n *lb.Node) { n.BootID = "second" })
+		if back {
+			w.objects[node].dead, w.objects[node].bootID = false, "second"
+		}
+		w.settle()
+		_, now := w.served(uid)
+		assert.Equal(t, back, node == now)
+	}
+}
+
+// TestFalseLoss: a node that lets go at once when it is told that it is lost was not lost.
+func TestFalseLoss(t *testing.T) {
+	for _, c := range []struct {
+		after time.Duration
+		false bool
+	}{{falseLoss, true}, {falseLoss + time.Millisecond, false}} {
+		w := newWorld(t, office, "n1", "n2")
+		uid := w.create("web")
+		w.settle()
+		_, node := w.served(uid)
+		w.pulse(node, lb.PulseLost)
+		w.write(node)
+		w.now = w.now.Add(c.after)
+		w.work(node)
+		assert.Equal(t, c.false, slices.Contains(w.ledger.Drain().FalseLosses, node))
+		w.settle()
+		assert.Empty(t, w.ledger.Drain().FalseLosses, "it is counted once")
+	}
+}
+
+// TestProbedIsRemembered: the next controller knows which ports have ever answered.
+func TestProbedIsRemembered(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	w.setNode("n1", func(n *lb.Node) {
+		n.TypedAddresses = []lb.NodeAddress{{Type: "Hostname"}, {Type: "InternalIP", Addr: netip.MustParseAddr("192.0.2.1")}}
+	})
+	w.create("web")
+	w.settle()
+	w.ledger.Probed([]Finding{{Node: "n1", Pulse: lb.PulseAnswering, First: true}}, w.now)
+	w.settle()
+	assert.True(t, w.objects["n1"].probed)
+	w.restart()
+	assert.Equal(t, []ProbeTarget{{Node: "n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269, Answered: true}}, w.ledger.ProbeTargets())
+
+	w.removeNode("n1")
+	w.settle()
+	w.pass(time.Minute)
+	w.settle()
+	w.setNode("n1", func(n *lb.Node) {
+		*n = lb.Node{Name: "n1", UID: "another", Ready: lb.Ready, TypedAddresses: []lb.NodeAddress{{Type: "InternalIP", Addr: netip.MustParseAddr("192.0.2.1")}}}
+	})
+	w.settle()
+	assert.Equal(t, []ProbeTarget{{Node: "n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269}}, w.ledger.ProbeTargets(), "that was another machine's")
+}
