@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -105,10 +106,22 @@ func (n neighbor) do(t testing.TB, f func()) {
 }
 
 // connect returns nil when the neighbour can open a TCP connection.
-func (n neighbor) connect(t testing.TB, ip string, port int) (err error) {
+func (n neighbor) connect(t testing.TB, ip string, port int) error {
+	return n.dial(t, ip, port, guardTime)
+}
+
+// silent says whether nothing answers when the neighbour opens a TCP connection, neither with yes nor with no; err is what
+// came of it.
+func (n neighbor) silent(t testing.TB, ip string, port int) (ok bool, err error) {
+	err = n.dial(t, ip, port, 400*time.Millisecond)
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout(), err
+}
+
+func (n neighbor) dial(t testing.TB, ip string, port int, patience time.Duration) (err error) {
 	n.do(t, func() {
 		var conn net.Conn
-		dialer := net.Dialer{Timeout: 400 * time.Millisecond}
+		dialer := net.Dialer{Timeout: patience}
 		conn, err = dialer.DialContext(t.Context(), "tcp", net.JoinHostPort(ip, fmt.Sprint(port)))
 		if err == nil {
 			err = conn.Close()
