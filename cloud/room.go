@@ -19,6 +19,7 @@ import (
 	"github.com/mooring-lb/mooring/cloud/hetzner"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 	"github.com/mooring-lb/mooring/cloud/place"
 )
 
@@ -59,7 +60,8 @@ type room struct {
 	// objectsSynced: all NodeAddresses are there.
 	objectsSynced cache.InformerSynced
 
-	writer      *writer
+	writer      *nodeaddresses.Writer
+	lanes       *nodeaddresses.Lanes // of nodeQueue
 	tenants     *tenants
 	balancers   *balancers
 	waiting     waiting
@@ -72,19 +74,29 @@ type room struct {
 }
 
 func newRoom(o Options, addresses *v1alpha1.Client) *room {
+	lanes := nodeaddresses.NewLanes()
 	r := &room{
 		options:   o,
 		addresses: addresses,
+		lanes:     lanes,
 		epoch:     &epoch{client: o.Client, namespace: o.LeaseNamespace},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[ledger.Key](retryMin, retryMax),
 			workqueue.TypedRateLimitingQueueConfig[ledger.Key]{Name: "mooring_services"}),
 		nodeQueue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryMin, retryMax),
-			workqueue.TypedRateLimitingQueueConfig[string]{Name: "mooring_nodes"}),
+			workqueue.TypedRateLimitingQueueConfig[string]{
+				DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{
+					Name:  "mooring_nodes",
+					Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{Name: "mooring_nodes", Queue: lanes}),
+				}),
+			}),
 		stopped: make(chan struct{}),
 	}
-	r.writer = &writer{room: r}
+	r.writer = nodeaddresses.NewWriter(nodeaddresses.Options{
+		API: nodeaddresses.NewAPI(addresses), Ledger: r.ledger, Seen: r.object, Epoch: r.epoch.current,
+		Again: r.nodeQueue.AddAfter, Now: o.Clock.Now, Wrote: func(err error) { r.metrics.wrote("nodeaddresses", err) },
+	}, lanes)
 	r.tenants = &tenants{
 		room: r, accounts: hetzner.NewAccounts(hetzner.Options{
 			Transport: o.Hetzner, Clock: o.Clock, Registerer: o.Registerer, Version: o.Version,
@@ -115,7 +127,7 @@ func (r *room) run(ctx context.Context) {
 		r.work(func() bool { return next(ctx, r, r.queue, r.sync) })
 	}
 	for range nodeWorkers {
-		r.work(func() bool { return next(ctx, r, r.nodeQueue, r.writer.sync) })
+		r.work(func() bool { return next(ctx, r, r.nodeQueue, r.writer.Sync) })
 	}
 	r.working.Go(func() { r.tenants.run(ctx) })
 	r.drain()
@@ -152,9 +164,6 @@ func (r *room) stop() {
 	}
 }
 
-// errSuperseded ends the process: another controller leads.
-var errSuperseded = errors.New("another controller leads")
-
 // next takes one key and works on it.
 func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateLimitingInterface[K], sync func(context.Context, K) error) bool {
 	key, shutdown := queue.Get()
@@ -172,7 +181,7 @@ func next[K comparable](ctx context.Context, r *room, queue workqueue.TypedRateL
 	switch {
 	case err == nil:
 		queue.Forget(key)
-	case errors.Is(err, errSuperseded):
+	case errors.Is(err, nodeaddresses.ErrSuperseded):
 		r.superseded(err)
 	case apierrors.IsConflict(err):
 		// What the informer is about to show is newer than what this decision was made on.

@@ -12,6 +12,7 @@ import (
 	"github.com/mooring-lb/mooring/cloud/hetzner"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 )
 
 const (
@@ -161,7 +162,7 @@ func (t *tenant) do(ctx context.Context, job ledger.Job) {
 	logger := klog.FromContext(ctx)
 	start := t.room.options.Clock.Now()
 	answer, err := t.call(ctx, job)
-	if errors.Is(err, errSuperseded) {
+	if errors.Is(err, nodeaddresses.ErrSuperseded) {
 		t.room.superseded(err)
 	}
 	answer.Fault = faultOf(err)
@@ -187,7 +188,7 @@ func (t *tenant) call(ctx context.Context, job ledger.Job) (ledger.Answer, error
 			return ledger.Answer{}, err
 		}
 		if ours := t.room.ledger().Epoch(); term > ours {
-			return ledger.Answer{}, fmt.Errorf("epoch is %d, ours is %d: %w", term, ours, errSuperseded)
+			return ledger.Answer{}, fmt.Errorf("epoch is %d, ours is %d: %w", term, ours, nodeaddresses.ErrSuperseded)
 		}
 	}
 	var answer ledger.Answer

@@ -22,6 +22,7 @@ import (
 	"github.com/mooring-lb/mooring/cloud/config"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 )
 
 // indexByService indexes EndpointSlices by the Service that they belong to.
@@ -78,6 +79,14 @@ func (r *room) watch(ctx context.Context) {
 	go r.resyncLoop(ctx)
 }
 
+// object returns what the informer shows of a node's object, nil when there is none.
+func (r *room) object(name string) *v1alpha1.NodeAddresses {
+	if obj, ok, err := r.objects.GetByKey(name); err == nil && ok {
+		return obj.(*v1alpha1.NodeAddresses)
+	}
+	return nil
+}
+
 // handler calls f with the object as it was and as it is; a deleted object is both.
 func handler[T any](f func(was, is T)) cache.ResourceEventHandlerFuncs {
 	return cache.ResourceEventHandlerFuncs{
@@ -129,9 +138,9 @@ func (r *room) endpointsChanged(_, s *discoveryv1.EndpointSlice) {
 
 // objectChanged takes in what an agent reports, and has the writer look when the spec is not what it wrote.
 func (r *room) objectChanged(_, o *v1alpha1.NodeAddresses) {
-	r.ledger().Report(o.Name, reportOf(o), r.options.Clock.Now())
+	r.ledger().Report(o.Name, nodeaddresses.ReportOf(o), r.options.Clock.Now())
 	r.drain()
-	if r.writer.unexpected(o) {
+	if r.writer.Unexpected(o) {
 		r.nodeQueue.Add(o.Name)
 	}
 }
@@ -265,9 +274,8 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	}
 	for i := range objects.Items {
 		o := &objects.Items[i]
-		r.writer.remember(o.Name, objectOf(o))
-		s.Objects = append(s.Objects, ledger.ObjectSnapshot{Node: o.Name, Object: objectOf(o), ServerID: lb.HetznerID(o.Spec.ProviderID), Probed: o.Spec.Probed,
-			Former: !ownedBy(o, uids[o.Name]), Entries: entriesOf(o), Report: reportOf(o)})
+		r.writer.Adopted(o)
+		s.Objects = append(s.Objects, nodeaddresses.SnapshotOf(o, uids[o.Name]))
 	}
 	services, err := r.options.Client.CoreV1().Services(metav1.NamespaceAll).List(ctx, live)
 	if err != nil {

@@ -1,4 +1,10 @@
-package cloud
+// Package nodeaddresses is the controller's side of the NodeAddresses API: it keeps one object for each Node, writes
+// what the ledger decided into it, and translates between the API and the ledger's words.
+//
+// Nothing is decided here: which entry stands where, and in which state, is the ledger's business. It keeps no
+// goroutines and looks at no clock of its own, so that the simulation of the protocol can drive it with an API server
+// that delays, refuses and loses answers; and it knows nothing of Services, informers or the cloud provider.
+package nodeaddresses
 
 import (
 	"net/netip"
@@ -15,17 +21,35 @@ import (
 	"github.com/mooring-lb/mooring/cloud/place"
 )
 
-// This file translates between the NodeAddresses API and the ledger's words.
-
-func objectOf(o *v1alpha1.NodeAddresses) ledger.Object {
+// ObjectOf identifies the version of the spec that an object shows.
+func ObjectOf(o *v1alpha1.NodeAddresses) ledger.Object {
 	return ledger.Object{UID: string(o.UID), Generation: o.Generation}
 }
 
 // agentReasonInUse is the agent's reason for an address that another machine answers for.
 const agentReasonInUse = "AddressInUse"
 
-// reportOf reads the agent's status. A condition Ready that the agent never set is not in the way.
-func reportOf(o *v1alpha1.NodeAddresses) ledger.Report {
+// SnapshotOf reads an object for the ledger's adoption. nodeUID is that of the Node of this name that exists now; empty
+// when there is none.
+func SnapshotOf(o *v1alpha1.NodeAddresses, nodeUID string) ledger.ObjectSnapshot {
+	return ledger.ObjectSnapshot{
+		Node: o.Name, Object: ObjectOf(o), ServerID: lb.HetznerID(o.Spec.ProviderID), Probed: o.Spec.Probed, Former: !ownedBy(o, nodeUID),
+		Entries: entriesOf(o), Report: ReportOf(o),
+	}
+}
+
+// ownedBy reports whether an object belongs to the Node with this UID.
+func ownedBy(o *v1alpha1.NodeAddresses, uid string) bool {
+	for _, ref := range o.OwnerReferences {
+		if ref.Kind == "Node" {
+			return string(ref.UID) == uid
+		}
+	}
+	return false
+}
+
+// ReportOf reads the agent's status. A condition Ready that the agent never set is not in the way.
+func ReportOf(o *v1alpha1.NodeAddresses) ledger.Report {
 	r := ledger.Report{
 		Object: ledger.Object{UID: string(o.Status.ObjectUID), Generation: o.Status.ObservedGeneration},
 		Ready:  true,
@@ -128,4 +152,9 @@ func highestTerm(o *v1alpha1.NodeAddresses) int64 {
 		return 0
 	}
 	return slices.MaxFunc(o.Spec.Addresses, func(a, b v1alpha1.Address) int { return int(a.Term - b.Term) }).Term
+}
+
+func parseAddr(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	return a.Unmap(), err == nil && a.Zone() == ""
 }

@@ -1,4 +1,4 @@
-package cloud
+package nodeaddresses
 
 import (
 	"sync"
