@@ -206,6 +206,9 @@ func (r *room) drain() {
 	e := r.ledger().Drain()
 	r.alarm.set(e.Next)
 	r.draining.Unlock()
+	for name := range e.Urgent {
+		r.lanes.Hurry(name)
+	}
 	for name := range e.Nodes {
 		r.nodeQueue.Add(name)
 	}

@@ -137,11 +137,24 @@ func (r *room) endpointsChanged(_, s *discoveryv1.EndpointSlice) {
 }
 
 // objectChanged takes in what an agent reports, and has the writer look when the spec is not what it wrote.
-func (r *room) objectChanged(_, o *v1alpha1.NodeAddresses) {
+func (r *room) objectChanged(was, o *v1alpha1.NodeAddresses) {
+	r.tellDetection(was, o)
 	r.ledger().Report(o.Name, nodeaddresses.ReportOf(o), r.options.Clock.Now())
 	r.drain()
 	if r.writer.Unexpected(o) {
 		r.nodeQueue.Add(o.Name)
+	}
+}
+
+// tellDetection shows on the Node that conflicts cannot be detected there, when that is news.
+func (r *room) tellDetection(was, is *v1alpha1.NodeAddresses) {
+	before := meta.FindStatusCondition(was.Status.Conditions, v1alpha1.ConditionConflictDetection)
+	now := meta.FindStatusCondition(is.Status.Conditions, v1alpha1.ConditionConflictDetection)
+	if now == nil || now.Status != metav1.ConditionFalse || was != is && before != nil && before.Message == now.Message {
+		return
+	}
+	if node, err := r.nodes.Get(is.Name); err == nil {
+		r.options.Recorder.Event(node, corev1.EventTypeWarning, now.Reason, now.Message)
 	}
 }
 
