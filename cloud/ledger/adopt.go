@@ -161,6 +161,9 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 	switch {
 	case !o.Former:
 		n.foundID, n.probed = o.ServerID, o.Probed
+		if o.Probed {
+			n.JudgedBy = now.Add(place.FirstPulse)
+		}
 	case o.ServerID != 0:
 		l.former[o.ServerID] = true // and the Node of that name may run on another
 	}

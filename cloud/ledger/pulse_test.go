@@ -103,6 +103,32 @@ func TestUnprobedNodeIsLostByItsCondition(t *testing.T) {
 	assert.NotEqual(t, node, now)
 }
 
+// TestNewControllerAsksBeforeItBelieves: after an outage of the control plane a node's condition may be Unknown although
+// its host is well. Who has just come hears its own probe first.
+func TestNewControllerAsksBeforeItBelieves(t *testing.T) {
+	for _, answers := range []bool{true, false} {
+		w := newWorld(t, office, "n1", "n2")
+		uid := w.create("web")
+		w.settle()
+		_, node := w.served(uid)
+		w.ledger.Probed([]Finding{{Node: node, Pulse: lb.PulseAnswering, First: true}}, w.now)
+		w.settle()
+		n := w.nodes[node]
+		n.Ready = lb.Unknown
+		w.nodes[node] = n
+		w.objects[node].dead = !answers
+		w.restart()
+		w.settle()
+		assert.Equal(t, node, w.ledger.View(uid).Addresses[0].Node)
+		if answers {
+			w.pulse(node, lb.PulseAnswering)
+		}
+		w.pass(place.FirstPulse)
+		w.settle()
+		assert.Equal(t, answers, w.ledger.View(uid).Addresses[0].Node == node)
+	}
+}
+
 // TestAgentThatIsAwayMovesNothing: what it has bound answers. A restart is nothing to talk of, a longer absence is.
 func TestAgentThatIsAwayMovesNothing(t *testing.T) {
 	w := newWorld(t, office, "n1", "n2")

@@ -29,6 +29,10 @@ const AckTimeout = 5 * time.Second
 // outage of the API server the condition of a node that is well may be Unknown for some seconds.
 const UnknownGrace = time.Minute
 
+// FirstPulse is how long a controller that has just come waits for what its probe says of a node that answered an
+// earlier one, before it believes the node's condition alone: with the defaults the probe takes some 1.2 s.
+const FirstPulse = 5 * time.Second
+
 // AbsentAfter is when an agent that does not run is more than a restart or a rollout.
 const AbsentAfter = 30 * time.Second
 
@@ -79,6 +83,8 @@ type Candidate struct {
 	// Pulse is what the probe says of the node, since PulseSince.
 	Pulse      lb.Pulse
 	PulseSince time.Time
+	// JudgedBy is when the probe will have said something, if it can at all; zero when that is past.
+	JudgedBy time.Time
 	// UnknownSince is when the Ready condition turned Unknown; zero while it is not.
 	UnknownSince time.Time
 }
@@ -141,6 +147,8 @@ func StandingOf(d Demand, n *Candidate, now time.Time) (Standing, string, time.T
 	if why := unreachable(n); why != "" {
 		until := n.UnknownSince.Add(UnknownGrace)
 		switch {
+		case n.Pulse == lb.PulseNone && now.Before(n.JudgedBy):
+			return Fine, "", n.JudgedBy
 		case !n.answers():
 			return Lost, why, never
 		case !now.Before(until):
