@@ -85,6 +85,14 @@ func TestAWatchThatDiedBeginsAgain(t *testing.T) {
 	}
 	sh(t, "ip -batch - <<'E'\n"+batch+"E")
 	await(t, events, "changes were missed", isLost)
-	sh(t, "ip address add 10.0.0.99/24 dev pl0")
-	await(t, events, "it goes on", func(e Event) bool { return e.IP == ips("10.0.0.99")[0] })
+	// It may have been another of the watches that said so, and this one is still to say it. What is not told is missed, and
+	// that is said after it.
+	for i := 1; ; i++ {
+		ip := ips(fmt.Sprintf("10.0.0.%d", i))[0]
+		sh(t, "ip address add "+ip.String()+"/32 dev pl0")
+		event := await(t, events, "the change, or that it was missed", func(e Event) bool { return isLost(e) || e.IP == ip })
+		if !isLost(event) {
+			break
+		}
+	}
 }
