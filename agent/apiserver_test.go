@@ -34,7 +34,8 @@ type apiServer struct {
 	objects  map[string]*v1alpha1.NodeAddresses
 	log      []change
 	patches  int
-	down     int // HTTP status with which everything is refused; 0: it works
+	down     int           // HTTP status with which everything is refused; 0: it works
+	held     chan struct{} // patches wait until it is closed; nil: they do not
 	watchers map[*http.Request]bool
 }
 
@@ -105,6 +106,22 @@ func (s *apiServer) refuse(status int) {
 	s.changed.Broadcast()
 }
 
+// holdPatches lets every patch wait until release is called.
+func (s *apiServer) holdPatches() (release func()) {
+	held := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = held
+	release = sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.held = nil
+		close(held)
+	})
+	s.t.Cleanup(release)
+	return release
+}
+
 func (s *apiServer) status(name string) v1alpha1.NodeAddressesStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +140,11 @@ func (s *apiServer) patchCount() int {
 func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	s.mu.Lock()
-	down := s.down
+	down, held := s.down, s.held
 	s.mu.Unlock()
+	if held != nil && r.Method == http.MethodPatch {
+		<-held
+	}
 	switch {
 	case down != 0:
 		s.fail(w, down)
