@@ -10,7 +10,7 @@ import (
 	"github.com/mdlayher/packet"
 )
 
-// speakers are the raw sockets on which announcements leave, one for each uplink.
+// speakers are the raw sockets on which announcements and questions leave, one for each uplink.
 type speakers struct {
 	mu   sync.Mutex
 	open map[string]*speaker
@@ -21,24 +21,44 @@ type speaker struct {
 	index int
 }
 
-// announce tells the segment behind link that ip is here. A link without a hardware address (a tunnel) has no
-// segment: nothing is sent.
+// announce tells the segment behind link that ip is here.
 func (s *speakers) announce(link Link, ip netip.Addr) error {
-	if len(link.HardwareAddr) != 6 || link.Loopback {
+	if !link.hasSegment() {
 		return nil
 	}
+	if err := s.send(link, announcement(link.HardwareAddr, ip)); err != nil {
+		return fmt.Errorf("announce %s on %s: %w", ip, link.Name, err)
+	}
+	return nil
+}
+
+// probe asks the segment behind link who has ip.
+func (s *speakers) probe(link Link, ip netip.Addr) error {
+	if !link.hasSegment() {
+		return nil
+	}
+	if err := s.send(link, question(link.HardwareAddr, ip)); err != nil {
+		return fmt.Errorf("probe %s on %s: %w", ip, link.Name, err)
+	}
+	return nil
+}
+
+// hasSegment is false for a link without a hardware address, such as a tunnel: there is nobody to tell or to ask.
+func (l Link) hasSegment() bool { return len(l.HardwareAddr) == 6 && !l.Loopback }
+
+func (s *speakers) send(link Link, frames [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sp, err := s.speaker(link)
 	if err != nil {
 		return err
 	}
-	for _, frame := range announcement(link.HardwareAddr, ip) {
+	for _, frame := range frames {
 		dst := &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}
 		if _, err := sp.conn.WriteTo(frame, dst); err != nil {
 			// The interface may have been replaced by another of its name: a new socket finds out.
 			delete(s.open, link.Name)
-			return errors.Join(fmt.Errorf("announce %s on %s: %w", ip, link.Name, err), sp.conn.Close())
+			return errors.Join(err, sp.conn.Close())
 		}
 	}
 	return nil

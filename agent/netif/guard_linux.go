@@ -30,8 +30,6 @@ const (
 const (
 	icmp4EchoRequest = 8
 	icmp6EchoRequest = 128
-	// Neighbour solicitation and advertisement: a neighbour's reachability check is sent to the address itself.
-	icmp6NeighborSolicitation = 135
 )
 
 // guardTable is the nftables table that keeps the host's own listeners off virtual addresses. What kube-proxy serves

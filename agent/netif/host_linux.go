@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -20,6 +19,7 @@ type Host struct {
 	// links is the last known state of interfaces, for announcements: one look-up per frame would be a dump each.
 	links    map[string]Link
 	speakers speakers
+	ears     *ears
 	sysctls  sysctls
 	// watchSpace is the receive buffer of each watch.
 	watchSpace int
@@ -35,11 +35,14 @@ func Open() (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.close())
 	}
-	return &Host{conn: conn, guard: guard, links: map[string]Link{}, sysctls: findSysctls(), watchSpace: watchSpace}, nil
+	h := &Host{conn: conn, guard: guard, links: map[string]Link{}, sysctls: findSysctls(), watchSpace: watchSpace}
+	h.ears = newEars(h.link)
+	return h, nil
 }
 
 // Close releases the connections. What was bound stays bound, and the guard stays.
 func (h *Host) Close() error {
+	h.ears.close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return errors.Join(h.conn.close(), h.speakers.close())
@@ -57,6 +60,23 @@ func (h *Host) rtnl() (*rtnl, error) {
 	_ = h.conn.close() // it is of no use any more, whatever it says
 	h.conn = conn
 	return conn, nil
+}
+
+// link reads one interface by name.
+func (h *Host) link(name string) (Link, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	conn, err := h.rtnl()
+	if err != nil {
+		return Link{}, err
+	}
+	return conn.link(name)
+}
+
+// know takes the interfaces that there are; h.mu is held.
+func (h *Host) know(links map[string]Link) {
+	h.links = links
+	h.ears.ours.replace(links)
 }
 
 // Read returns the whole state, or an error: never a part of it.
@@ -135,7 +155,7 @@ func (h *Host) Read(context.Context) (State, error) {
 	if state.Guard, err = h.guard.read(); err != nil {
 		return State{}, err
 	}
-	h.links = state.Links
+	h.know(state.Links)
 	return state, nil
 }
 
@@ -271,15 +291,4 @@ func removeInterface(conn *rtnl, link Link) error {
 		}
 	}
 	return conn.deleteLink(link.Index)
-}
-
-// Announce tells the segment behind an uplink that ip is at this host.
-func (h *Host) Announce(uplink string, ip netip.Addr) error {
-	h.mu.Lock()
-	link, ok := h.links[uplink]
-	h.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("announce %s on %s: %w", ip, uplink, ErrNoInterface)
-	}
-	return h.speakers.announce(link, ip)
 }

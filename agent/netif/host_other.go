@@ -29,6 +29,15 @@ func (*Host) Do(context.Context, Step) []Failure { return []Failure{{Err: ErrNot
 // Announce always returns ErrNotLinux.
 func (*Host) Announce(string, netip.Addr) error { return ErrNotLinux }
 
+// Probe always returns ErrNotLinux.
+func (*Host) Probe(string, netip.Addr) error { return ErrNotLinux }
+
+// Listen always returns ErrNotLinux.
+func (*Host) Listen(map[string][]netip.Addr) error { return ErrNotLinux }
+
+// ClaimsDropped is always 0.
+func (*Host) ClaimsDropped() uint64 { return 0 }
+
 // Watch returns a channel that is closed when ctx ends.
 func (*Host) Watch(ctx context.Context) <-chan Event {
 	events := make(chan Event)

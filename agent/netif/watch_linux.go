@@ -20,8 +20,12 @@ const (
 // Watch sends what changes until ctx ends, and then closes the channel. It outlives its sockets: when one dies, or
 // overflows, it opens another and sends a LostEvent, on which the receiver reads the whole state again. The first
 // event is a LostEvent too.
+//
+// It also sends the claims that Listen asked for, each to one watch. Changes go first: however many claims there are,
+// a change waits for a few of them at most.
 func (h *Host) Watch(ctx context.Context) <-chan Event {
-	events := make(chan Event, 1024)
+	changes := make(chan Event, 1024)
+	events := make(chan Event, 16)
 	watches := []struct {
 		family int
 		groups []uint32
@@ -36,7 +40,7 @@ func (h *Host) Watch(ctx context.Context) <-chan Event {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for ctx.Err() == nil {
-				h.watchOnce(ctx, w.family, w.groups, w.parse, events)
+				h.watchOnce(ctx, w.family, w.groups, w.parse, changes)
 			}
 		}()
 	}
@@ -44,9 +48,32 @@ func (h *Host) Watch(ctx context.Context) <-chan Event {
 		for range watches {
 			<-done
 		}
-		close(events)
+		close(changes)
+	}()
+	go func() {
+		defer close(events)
+		merge(ctx, changes, h.ears.heard, events)
 	}()
 	return events
+}
+
+// merge sends changes and claims, changes first, until there are no more changes or ctx ends.
+func merge(ctx context.Context, changes, claims <-chan Event, events chan<- Event) {
+	for {
+		var event Event
+		open := true
+		select {
+		case event, open = <-changes:
+		default:
+			select {
+			case event, open = <-changes:
+			case event = <-claims:
+			}
+		}
+		if !open || !send(ctx, events, event) {
+			return
+		}
+	}
 }
 
 // watchOnce lives as long as one socket.
@@ -74,7 +101,14 @@ func (h *Host) watchOnce(ctx context.Context, family int, groups []uint32,
 			return
 		}
 		for _, m := range messages {
-			if event, ok := parse(m); ok && !send(ctx, events, event) {
+			event, ok := parse(m)
+			if !ok {
+				continue
+			}
+			if event.Kind == LinkEvent {
+				h.ears.linkChanged(event)
+			}
+			if !send(ctx, events, event) {
 				return
 			}
 		}
