@@ -11,6 +11,7 @@ import (
 	"k8s.io/cloud-provider/api"
 
 	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/service"
 )
 
 const (
@@ -47,12 +48,12 @@ func (b *loadBalancer) GetLoadBalancerName(_ context.Context, _ string, svc *cor
 // EnsureLoadBalancer wakes the queue and waits for a short time for the result. It returns the status that it was
 // given: publish is the one writer of statuses, and the service controller writes nothing when nothing changed.
 func (b *loadBalancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
-	if !ours(svc) {
-		b.room.queue.Add(keyOf(svc))
+	if !service.Ours(svc) {
+		b.room.queue.Add(service.KeyOf(svc))
 		return svc.Status.LoadBalancer.DeepCopy(), nil
 	}
 	var v ledger.View
-	done := b.room.await(ctx, keyOf(svc), func(l *ledger.Ledger) bool {
+	done := b.room.await(ctx, service.KeyOf(svc), func(l *ledger.Ledger) bool {
 		v = l.View(string(svc.UID))
 		return v.Refusal != nil && len(v.Addresses)+len(v.Ports) == 0 || v.Published
 	})
@@ -71,14 +72,14 @@ func (b *loadBalancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *co
 // UpdateLoadBalancer wakes the queue. It cannot change a status, and may be late or concurrent: the sync reads what
 // is true then.
 func (b *loadBalancer) UpdateLoadBalancer(_ context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) error {
-	b.room.queue.Add(keyOf(svc))
+	b.room.queue.Add(service.KeyOf(svc))
 	return nil
 }
 
 // EnsureLoadBalancerDeleted returns nil once nothing is held any more.
 func (b *loadBalancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, svc *corev1.Service) error {
 	var v ledger.View
-	if b.room.await(ctx, keyOf(svc), func(l *ledger.Ledger) bool {
+	if b.room.await(ctx, service.KeyOf(svc), func(l *ledger.Ledger) bool {
 		v = l.View(string(svc.UID))
 		return !v.Holds && !l.MayHold(string(svc.UID))
 	}) {
@@ -88,11 +89,7 @@ func (b *loadBalancer) EnsureLoadBalancerDeleted(ctx context.Context, _ string, 
 		return errors.New(v.Waiting.String())
 	}
 	if !v.Holds {
-		return fmt.Errorf("whether an address was bought for %s is not known yet: an account at the cloud is being read", refOf(svc))
+		return fmt.Errorf("whether an address was bought for %s is not known yet: an account at the cloud is being read", service.RefOf(svc))
 	}
-	return fmt.Errorf("addresses of %s are not released yet", refOf(svc))
-}
-
-func keyOf(svc *corev1.Service) ledger.Key {
-	return ledger.Key{Namespace: svc.Namespace, Name: svc.Name}
+	return fmt.Errorf("addresses of %s are not released yet", service.RefOf(svc))
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 	"github.com/mooring-lb/mooring/cloud/place"
+	"github.com/mooring-lb/mooring/cloud/service"
 )
 
 const (
@@ -64,7 +65,7 @@ type room struct {
 	lanes       *nodeaddresses.Lanes // of nodeQueue
 	tenants     *tenants
 	balancers   *balancers
-	waiting     waiting
+	syncer      *service.Syncer
 	resyncEvery atomic.Int64 // nanoseconds
 
 	// stopped is closed when writing has to end; working counts the workers that may still write.
@@ -97,6 +98,7 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 		API: nodeaddresses.NewAPI(addresses), Ledger: r.ledger, Seen: r.object, Epoch: r.epoch.current,
 		Again: r.nodeQueue.AddAfter, Now: o.Clock.Now, Wrote: func(err error) { r.metrics.wrote("nodeaddresses", err) },
 	}, lanes)
+	r.syncer = r.newSyncer()
 	r.tenants = &tenants{
 		room: r, accounts: hetzner.NewAccounts(hetzner.Options{
 			Transport: o.Hetzner, Clock: o.Clock, Registerer: o.Registerer, Version: o.Version,

@@ -111,28 +111,3 @@ func (a *alarm) set(at time.Time) {
 		}
 	}()
 }
-
-// waiting remembers since when a Service waits, so that a wait of some milliseconds is not written into its status.
-type waiting struct {
-	mu    sync.Mutex
-	since map[string]time.Time
-}
-
-// lasts returns how long the Service waits already.
-func (w *waiting) lasts(uid string, now time.Time) time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.since == nil {
-		w.since = map[string]time.Time{}
-	}
-	if _, ok := w.since[uid]; !ok {
-		w.since[uid] = now
-	}
-	return now.Sub(w.since[uid])
-}
-
-func (w *waiting) over(uid string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.since, uid)
-}

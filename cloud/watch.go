@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
-	servicehelper "k8s.io/cloud-provider/service/helpers"
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
@@ -23,6 +22,7 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
+	"github.com/mooring-lb/mooring/cloud/service"
 )
 
 // indexByService indexes EndpointSlices by the Service that they belong to.
@@ -49,7 +49,7 @@ func (r *room) watch(ctx context.Context) {
 			logger.Error(err, "A watch could not be opened")
 		}
 	}
-	add(f.Core().V1().Services().Informer(), handler(func(_, svc *corev1.Service) { r.queue.Add(keyOf(svc)) }))
+	add(f.Core().V1().Services().Informer(), handler(func(_, svc *corev1.Service) { r.queue.Add(service.KeyOf(svc)) }))
 	add(f.Core().V1().Namespaces().Informer(), handler(r.namespaceChanged))
 	add(f.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { r.nodeChanged(o.(*corev1.Node)) },
@@ -121,8 +121,8 @@ func (r *room) namespaceChanged(was, is *corev1.Namespace) {
 		return
 	}
 	for _, svc := range services {
-		if ours(svc) {
-			r.queue.Add(keyOf(svc))
+		if service.Ours(svc) {
+			r.queue.Add(service.KeyOf(svc))
 		}
 	}
 }
@@ -131,8 +131,8 @@ func (r *room) namespaceChanged(was, is *corev1.Namespace) {
 func (r *room) endpointsChanged(_, s *discoveryv1.EndpointSlice) {
 	name := s.Labels[discoveryv1.LabelServiceName]
 	svc, err := r.services.Services(s.Namespace).Get(name)
-	if err == nil && ours(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		r.queue.Add(keyOf(svc))
+	if err == nil && service.Ours(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		r.queue.Add(service.KeyOf(svc))
 	}
 }
 
@@ -168,8 +168,8 @@ func (r *room) catchUp() {
 			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	for _, svc := range services {
-		if ours(svc) {
-			r.want(svc)
+		if service.Ours(svc) {
+			r.syncer.Want(svc)
 		}
 	}
 	for _, name := range r.ledger().NodeNames() {
@@ -178,21 +178,6 @@ func (r *room) catchUp() {
 		}
 		r.nodeQueue.Add(name)
 	}
-}
-
-// publishedPorts tells which ports of the load balancer in a status belong to which ports of the Service: they are in
-// the same order, and when the Service was edited since, those of one protocol are.
-func publishedPorts(i corev1.LoadBalancerIngress, request lb.Request) (ports []ledger.PublishedPort) {
-	served := request.Served()
-	for _, p := range i.Ports {
-		at := slices.IndexFunc(served, func(s lb.Port) bool { return s.Protocol == lb.Protocol(p.Protocol) })
-		if at < 0 {
-			continue
-		}
-		ports = append(ports, ledger.PublishedPort{Host: cmp.Or(i.IP, i.Hostname), Port: uint16(p.Port), Service: served[at]})
-		served = slices.Delete(slices.Clone(served), at, at+1)
-	}
-	return ports
 }
 
 // resyncLoop is the slow loop. It looks at its interval once a minute, because a reload may have changed it.
@@ -216,8 +201,8 @@ func (r *room) resyncLoop(ctx context.Context) {
 func (r *room) resync() {
 	if services, err := r.services.List(labels.Everything()); err == nil {
 		for _, svc := range services {
-			if ours(svc) || meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil {
-				r.queue.Add(keyOf(svc))
+			if service.Ours(svc) || meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil {
+				r.queue.Add(service.KeyOf(svc))
 			}
 		}
 	}
@@ -295,24 +280,7 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 		return s, fmt.Errorf("list services: %w", err)
 	}
 	for i := range services.Items {
-		s.Services = append(s.Services, serviceSnapshot(&services.Items[i], labelsOf))
+		s.Services = append(s.Services, service.SnapshotOf(&services.Items[i], labelsOf[services.Items[i].Namespace]))
 	}
 	return s, nil
-}
-
-func serviceSnapshot(svc *corev1.Service, labelsOf map[string]map[string]string) ledger.ServiceSnapshot {
-	// What does not parse asks for nothing; the Service keeps what it has and its own sync reports it.
-	request, _ := requestOf(svc, labelsOf[svc.Namespace], nil)
-	v := ledger.ServiceSnapshot{
-		Request: request, Wants: ours(svc), Pending: slices.Contains(svc.Finalizers, servicehelper.LoadBalancerCleanupFinalizer),
-		Managed: meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil,
-	}
-	for _, i := range svc.Status.LoadBalancer.Ingress {
-		if len(i.Ports) > 0 {
-			v.PublishedPorts = append(v.PublishedPorts, publishedPorts(i, request)...)
-		} else if addr, ok := parseAddr(i.IP); ok {
-			v.Published = append(v.Published, addr)
-		}
-	}
-	return v
 }

@@ -1,4 +1,4 @@
-package cloud
+package service
 
 import (
 	"testing"
@@ -41,7 +41,7 @@ func TestLBPorts(t *testing.T) {
 		"53/tcp=1,53/udp=1,http,quic": {wishes: []lb.PortWish{{Number: 53, Protocol: lb.TCP, Port: 1}, {Number: 53, Protocol: lb.UDP, Port: 1}, {Number: 80, Protocol: lb.TCP}, {Number: 443, Protocol: lb.UDP}}, served: 4},
 	} {
 		t.Run(annotation, func(t *testing.T) {
-			r, refusal := requestOf(portsService(annotation), nil, nil)
+			r, refusal := RequestOf(portsService(annotation), nil, nil)
 			require.Nil(t, refusal)
 			assert.Equal(t, tt.wishes, r.LBPorts)
 			assert.Len(t, r.Served(), tt.served)
@@ -60,14 +60,14 @@ func TestLBPorts(t *testing.T) {
 		"http=8100,dns-tcp=08100": `annotation mooring.dev/lb-ports: "http=8100" and "dns-tcp=08100" ask for the same port 8100/TCP at the load balancer: ask for different ones`,
 	} {
 		t.Run(annotation+" is refused", func(t *testing.T) {
-			_, refusal := requestOf(portsService(annotation), nil, nil)
+			_, refusal := RequestOf(portsService(annotation), nil, nil)
 			assert.Equal(t, &lb.Refusal{Reason: lb.ReasonInvalidRequest, Message: message}, refusal)
 		})
 	}
 	t.Run("a number that is several ports and none for TCP", func(t *testing.T) {
 		svc := portsService("53=8100")
 		svc.Spec.Ports[2].Protocol = corev1.ProtocolSCTP
-		_, refusal := requestOf(svc, nil, nil)
+		_, refusal := RequestOf(svc, nil, nil)
 		require.NotNil(t, refusal)
 		assert.Contains(t, refusal.Message, `"53" may be more than one port of the Service`)
 		assert.Contains(t, refusal.Message, "write the protocol too, such as 53/udp")
@@ -76,25 +76,25 @@ func TestLBPorts(t *testing.T) {
 
 // What a load balancer behind an updater cannot do is seen on the Service.
 func TestRequestOfWhatUpdatersCannotDo(t *testing.T) {
-	r, _ := requestOf(portsService(""), nil, nil)
+	r, _ := RequestOf(portsService(""), nil, nil)
 	assert.False(t, r.SourceRanges || r.ClientIP || r.NoNodePorts, "a port without a node port may get one yet")
 
 	svc := portsService("")
 	svc.Spec.LoadBalancerSourceRanges = []string{"198.51.100.0/24"}
 	svc.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 	svc.Spec.AllocateLoadBalancerNodePorts = new(false)
-	r, _ = requestOf(svc, nil, nil)
+	r, _ = RequestOf(svc, nil, nil)
 	assert.True(t, r.SourceRanges)
 	assert.True(t, r.ClientIP)
 	assert.True(t, r.NoNodePorts)
 
 	svc = portsService("http,dns")
 	svc.Spec.AllocateLoadBalancerNodePorts = new(false)
-	r, _ = requestOf(svc, nil, nil)
+	r, _ = RequestOf(svc, nil, nil)
 	assert.False(t, r.NoNodePorts, "every port that is served has one")
 
 	svc = portsService("")
 	svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey] = "198.51.100.0/24"
-	r, _ = requestOf(svc, nil, nil)
+	r, _ = RequestOf(svc, nil, nil)
 	assert.True(t, r.SourceRanges, "the annotation that came before the field")
 }

@@ -1,4 +1,4 @@
-package cloud
+package service
 
 import (
 	"net/netip"
@@ -29,7 +29,7 @@ func TestRequestOf(t *testing.T) {
 		}
 	}
 	t.Run("everything that a Service can ask for", func(t *testing.T) {
-		r, refusal := requestOf(service(map[string]string{
+		r, refusal := RequestOf(service(map[string]string{
 			lb.AnnotationPool:         "office",
 			lb.AnnotationAddresses:    " 192.0.2.7, ::ffff:192.0.2.7,2001:db8::7,",
 			lb.AnnotationSharingKey:   "k",
@@ -49,9 +49,9 @@ func TestRequestOf(t *testing.T) {
 		assert.Equal(t, []lb.Port{{Name: "http", Number: 80, NodePort: 30080, Protocol: "TCP"}}, r.Ports)
 	})
 	t.Run("PaperLB's name for a pool, unless ours is there", func(t *testing.T) {
-		r, _ := requestOf(service(map[string]string{lb.AnnotationPaperLBConfig: "theirs"}), nil, nil)
+		r, _ := RequestOf(service(map[string]string{lb.AnnotationPaperLBConfig: "theirs"}), nil, nil)
 		assert.Equal(t, "theirs", r.Pool)
-		r, _ = requestOf(service(map[string]string{lb.AnnotationPaperLBConfig: "theirs", lb.AnnotationPool: "ours"}), nil, nil)
+		r, _ = RequestOf(service(map[string]string{lb.AnnotationPaperLBConfig: "theirs", lb.AnnotationPool: "ours"}), nil, nil)
 		assert.Equal(t, "ours", r.Pool)
 	})
 	for name, tt := range map[string]struct {
@@ -83,14 +83,14 @@ func TestRequestOf(t *testing.T) {
 			if tt.ip != "" {
 				svc.Spec.LoadBalancerIP = tt.ip
 			}
-			_, refusal := requestOf(svc, nil, nil)
+			_, refusal := RequestOf(svc, nil, nil)
 			assert.Equal(t, &lb.Refusal{Reason: lb.ReasonInvalidRequest, Message: tt.message}, refusal)
 		})
 	}
 	t.Run("a node selector that is none", func(t *testing.T) {
-		_, refusal := requestOf(service(map[string]string{lb.AnnotationNodeSelector: "edge=="}), nil, nil)
+		_, refusal := RequestOf(service(map[string]string{lb.AnnotationNodeSelector: "edge=="}), nil, nil)
 		require.Nil(t, refusal, "an empty value is a value")
-		_, refusal = requestOf(service(map[string]string{lb.AnnotationNodeSelector: "=true"}), nil, nil)
+		_, refusal = RequestOf(service(map[string]string{lb.AnnotationNodeSelector: "=true"}), nil, nil)
 		require.NotNil(t, refusal)
 		assert.Contains(t, refusal.Message, `annotation mooring.dev/node-selector: "=true" is not a label selector`)
 	})
@@ -107,24 +107,24 @@ func TestEndpointNodes(t *testing.T) {
 		return &discoveryv1.EndpointSlice{Endpoints: endpoints}
 	}
 	terminating, ready := endpoint("n1", false, true, true), endpoint("n2", true, true, false)
-	assert.Equal(t, []string{"n2"}, endpointNodes([]*discoveryv1.EndpointSlice{slice(terminating), slice(ready, ready)}))
-	assert.Equal(t, []string{"n1"}, endpointNodes([]*discoveryv1.EndpointSlice{slice(terminating)}),
+	assert.Equal(t, []string{"n2"}, EndpointNodes([]*discoveryv1.EndpointSlice{slice(terminating), slice(ready, ready)}))
+	assert.Equal(t, []string{"n1"}, EndpointNodes([]*discoveryv1.EndpointSlice{slice(terminating)}),
 		"without a ready endpoint the terminating ones serve on")
-	assert.Empty(t, endpointNodes([]*discoveryv1.EndpointSlice{slice(endpoint("n3", false, false, true))}))
+	assert.Empty(t, EndpointNodes([]*discoveryv1.EndpointSlice{slice(endpoint("n3", false, false, true))}))
 }
 
 func TestOurs(t *testing.T) {
 	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
-	assert.True(t, ours(svc))
+	assert.True(t, Ours(svc))
 	classed := svc.DeepCopy()
 	classed.Spec.LoadBalancerClass = new("example.com/other")
-	assert.False(t, ours(classed), "a class belongs to somebody else")
+	assert.False(t, Ours(classed), "a class belongs to somebody else")
 	deleting := svc.DeepCopy()
 	deleting.DeletionTimestamp = new(metav1.Now())
-	assert.False(t, ours(deleting))
+	assert.False(t, Ours(deleting))
 	plain := svc.DeepCopy()
 	plain.Spec.Type = corev1.ServiceTypeClusterIP
-	assert.False(t, ours(plain))
+	assert.False(t, Ours(plain))
 }
 
 // TestOneMistakeHidesNothing: what else a Service says counts, and of two mistakes the same one is named each time.
@@ -133,13 +133,13 @@ func TestOneMistakeHidesNothing(t *testing.T) {
 	svc.Annotations[lb.AnnotationNodeSelector] = "edge=true"
 	svc.Annotations[lb.AnnotationProxyTimeout], svc.Annotations[lb.AnnotationProxyConnectTimeout] = "soon", "later"
 	for range 50 {
-		r, refusal := requestOf(svc, nil, nil)
+		r, refusal := RequestOf(svc, nil, nil)
 		require.NotNil(t, refusal)
 		assert.Contains(t, refusal.Message, lb.AnnotationProxyTimeout)
 		assert.Len(t, r.Served(), 2)
 		assert.NotNil(t, r.NodeSelector)
 	}
 	svc.Annotations[lb.AnnotationLBPorts] = "http,bogus"
-	r, _ := requestOf(svc, nil, nil)
+	r, _ := RequestOf(svc, nil, nil)
 	assert.Len(t, r.Served(), 5, "half of a list is not what was meant")
 }

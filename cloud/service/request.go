@@ -1,4 +1,4 @@
-package cloud
+package service
 
 import (
 	"cmp"
@@ -10,17 +10,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	cloudapi "k8s.io/cloud-provider/api"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/updater"
 )
 
-// requestOf is the border between the Kubernetes API and our vocabulary: it reads what a Service asks for. The
+// RequestOf is the border between the Kubernetes API and our vocabulary: it reads what a Service asks for. The
 // refusal says what on the Service does not parse; the request is not to be used then.
-func requestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointNodes []string) (lb.Request, *lb.Refusal) {
+func RequestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointNodes []string) (lb.Request, *lb.Refusal) {
 	r := lb.Request{
-		Ref:             refOf(svc),
+		Ref:             RefOf(svc),
 		Created:         svc.CreationTimestamp.Time,
 		Labels:          svc.Labels,
 		NamespaceLabels: namespaceLabels,
@@ -135,19 +135,20 @@ func parseAddr(s string) (netip.Addr, bool) {
 	return a.Unmap(), err == nil && a.Zone() == ""
 }
 
-func refOf(svc *corev1.Service) lb.Ref {
+// RefOf names a Service.
+func RefOf(svc *corev1.Service) lb.Ref {
 	return lb.Ref{Namespace: svc.Namespace, Name: svc.Name, UID: string(svc.UID)}
 }
 
-// ours reports whether a Service is a load balancer for us to serve. Services with a class are served by nobody in
+// Ours reports whether a Service is a load balancer for us to serve. Services with a class are served by nobody in
 // this version, and the upstream service controller never shows them to a provider either.
-func ours(svc *corev1.Service) bool {
+func Ours(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil && svc.Spec.LoadBalancerClass == nil
 }
 
-// endpointNodes returns the nodes that have a ready endpoint, else those that have a serving and terminating one,
+// EndpointNodes returns the nodes that have a ready endpoint, else those that have a serving and terminating one,
 // as kube-proxy counts for policy Local.
-func endpointNodes(endpointSlices []*discoveryv1.EndpointSlice) []string {
+func EndpointNodes(endpointSlices []*discoveryv1.EndpointSlice) []string {
 	ready, serving := map[string]bool{}, map[string]bool{}
 	for _, s := range endpointSlices {
 		for _, e := range s.Endpoints {
@@ -174,32 +175,7 @@ func endpointNodes(endpointSlices []*discoveryv1.EndpointSlice) []string {
 	return names
 }
 
-// nodeOf reads what decides whether a Node may carry addresses.
-func nodeOf(n *corev1.Node) lb.Node {
-	v := lb.Node{
-		Name: n.Name, UID: string(n.UID), Labels: n.Labels, Ready: lb.Unknown,
-		Cordoned: n.Spec.Unschedulable, Deleting: n.DeletionTimestamp != nil, ProviderID: n.Spec.ProviderID,
-		BootID: n.Status.NodeInfo.BootID,
-	}
-	texts := strings.Split(n.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr], ",")
-	for _, a := range n.Status.Addresses {
-		texts = append(texts, a.Address)
-		if addr, ok := parseAddr(a.Address); ok {
-			v.TypedAddresses = append(v.TypedAddresses, lb.NodeAddress{Type: a.Type, Addr: addr})
-		}
-	}
-	for _, text := range texts {
-		if addr, ok := parseAddr(strings.TrimSpace(text)); ok && !slices.Contains(v.Addresses, addr) {
-			v.Addresses = append(v.Addresses, addr)
-		}
-	}
-	for _, t := range n.Spec.Taints {
-		v.Taints = append(v.Taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: t.Effect})
-	}
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			v.Ready = lb.Readiness(c.Status)
-		}
-	}
-	return v
+// KeyOf is a Service's namespaced name.
+func KeyOf(svc *corev1.Service) ledger.Key {
+	return ledger.Key{Namespace: svc.Namespace, Name: svc.Name}
 }
