@@ -1,0 +1,181 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sockets are connections that are being opened, watched by one epoll instance. A thousand dialers and goroutines
+// for each interval would cost several times as much.
+type sockets struct {
+	epoll, wake int
+	// open by file descriptor, and in the order in which they were opened. A number in the order is stale when
+	// another question has the descriptor since.
+	open   map[int]question
+	order  []opened
+	events []unix.EpollEvent
+	unhook func() bool
+}
+
+type opened struct {
+	fd int
+	at time.Time
+}
+
+func openNetwork(ctx context.Context) (network, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create an epoll instance for probing: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("create an eventfd for probing: %w", err), unix.Close(epoll))
+	}
+	s := &sockets{epoll: epoll, wake: wake, open: map[int]question{}, events: make([]unix.EpollEvent, 256)}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	})
+	s.unhook = func() bool {
+		if stop() {
+			return true
+		}
+		<-woken // it writes no more once the descriptor is closed
+		return false
+	}
+	return s, nil
+}
+
+func (s *sockets) ask(now time.Time, to netip.AddrPort, q question) Answer {
+	family, address := sockaddr(to)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return Void
+	}
+	switch err = unix.Connect(fd, address); {
+	case errors.Is(err, unix.EINPROGRESS):
+		// One event is all that a connection ever gives: it is closed then.
+		event := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(fd)}
+		if unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &event) != nil {
+			_ = unix.Close(fd)
+			return Void
+		}
+		s.open[fd] = q
+		s.order = append(s.order, opened{fd, now})
+		return Silent
+	case err == nil:
+		hangUp(fd)
+		return Accepted
+	}
+	_ = unix.Close(fd)
+	return meaning(err)
+}
+
+func (s *sockets) wait(now time.Time, atMost time.Duration, heard func(question, Answer)) error {
+	s.expire(now)
+	timeout := int((atMost + time.Millisecond - 1) / time.Millisecond)
+	for {
+		n, err := unix.EpollWait(s.epoll, s.events, timeout)
+		if errors.Is(err, unix.EINTR) {
+			return nil // the caller waits again, for what is left of the time
+		}
+		if err != nil {
+			return fmt.Errorf("wait for answers to probes: %w", err)
+		}
+		for _, event := range s.events[:n] {
+			fd := int(event.Fd)
+			q, found := s.open[fd]
+			if !found {
+				continue // the context is done
+			}
+			delete(s.open, fd)
+			answer := Accepted
+			if event.Events&unix.EPOLLERR != 0 {
+				answer = failure(fd)
+			}
+			if answer == Accepted {
+				hangUp(fd)
+			} else {
+				_ = unix.Close(fd)
+			}
+			if answer.alive() {
+				heard(q, answer)
+			}
+		}
+		if n < len(s.events) {
+			return nil
+		}
+		timeout = 0
+	}
+}
+
+// expire closes what was not answered within patience.
+func (s *sockets) expire(now time.Time) {
+	done := 0
+	for ; done < len(s.order) && now.Sub(s.order[done].at) > patience; done++ {
+		old := s.order[done]
+		if q, found := s.open[old.fd]; found && q.asked.Equal(old.at) {
+			delete(s.open, old.fd)
+			_ = unix.Close(old.fd)
+		}
+	}
+	s.order = slices.Delete(s.order, 0, done)
+}
+
+func (s *sockets) close() error {
+	s.unhook()
+	for fd := range s.open {
+		_ = unix.Close(fd)
+	}
+	return errors.Join(unix.Close(s.wake), unix.Close(s.epoll))
+}
+
+// hangUp closes an established connection with a reset, so that no local port is kept for a minute (TIME-WAIT, RFC
+// 9293, section 3.6) and the agent is rid of it at once.
+func hangUp(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(fd)
+}
+
+// failure says what the error of a connection means.
+func failure(fd int) Answer {
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return Void
+	}
+	return meaning(unix.Errno(code))
+}
+
+// meaning of an error. What is not known to come from the network is an error of our own.
+func meaning(err error) Answer {
+	var code unix.Errno
+	if !errors.As(err, &code) {
+		return Void
+	}
+	switch code {
+	case unix.ECONNREFUSED:
+		return Refused
+	case 0, unix.ECONNRESET: // it was established, and may be closed already
+		return Accepted
+	case unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENETDOWN:
+		return Silent
+	}
+	return Void
+}
+
+func sockaddr(to netip.AddrPort) (family int, address unix.Sockaddr) {
+	if ip := to.Addr().Unmap(); ip.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: ip.As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+}
