@@ -9,8 +9,8 @@
 // A node is asked once each interval by opening a TCP connection. Accepted and refused both prove that the host lives.
 // A node that was silent is asked [Asks] times in each of the following rounds, and has been silent in such a round
 // only if none of them was answered. Threshold silent rounds in a row are followed by a burst of [Asks] more within
-// 200 ms; when it stays silent too, the node is lost. An answer counts whenever it comes, also one to an earlier
-// connection, for connections stay open for longer than all of this takes.
+// 200 ms; when it stays silent too, the node is lost. An answer counts whenever it comes: connections stay open for
+// 1.5 s, in which the kernel repeats the SYN once, and at the defaults a loss takes less than that.
 //
 // # How sure that is
 //
