@@ -53,3 +53,20 @@ func TestRetainIsEditedAtDeletion(t *testing.T) {
 		assert.Equal(t, retain, len(w.cloud.ips) == 1)
 	}
 }
+
+// TestRetainedAddressThatSomebodyAssigned: what is kept is left on no server, also when it was assigned by hand after the
+// account was read last.
+func TestRetainedAddressThatSomebodyAssigned(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	w.objects["n1"].broken = true
+	uid := w.create("web", func(r *lb.Request) { r.Retain = true })
+	w.settle()
+	require.Len(t, w.cloud.of(uid), 1)
+	require.Zero(t, w.cloud.of(uid)[0].Server, "nobody has bound it")
+	w.cloud.of(uid)[0].Server = w.cloud.server("n1")
+	w.services[uid].wants = false
+	w.settle()
+	assert.NotContains(t, w.services, uid)
+	require.Len(t, w.cloud.of(uid), 1)
+	assert.Zero(t, w.cloud.of(uid)[0].Server)
+}

@@ -231,8 +231,13 @@ func (l *Ledger) drop(s *service, addr netip.Addr, now time.Time) {
 // setRetain says whether an address outlives the Service that let go of it. The label at the cloud knows what a Service
 // or a pool said that is not known any more.
 func (l *Ledger) setRetain(s *service, a *address) {
-	if a.route != nil {
-		a.route.retain, a.route.byLabel = l.retains(s, a), s.ghost || l.pools[a.pool] == nil
+	if a.route == nil {
+		return
+	}
+	a.route.retain, a.route.byLabel = l.retains(s, a), s.ghost || l.pools[a.pool] == nil
+	if r := l.rentedOf(a); r != nil && l.bought(a, r) && r.Server == 0 && (a.route.retain || a.route.byLabel && r.Owner.Retain) {
+		// The cloud refuses to delete what somebody has assigned since it was read, and nothing refuses to keep it.
+		a.route.look = true
 	}
 }
 
