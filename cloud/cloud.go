@@ -49,6 +49,8 @@ type Options struct {
 	// LeaseNamespace is where the Leases of leader election and of the epoch live; LeaseName is that of leader
 	// election, empty when there is none.
 	LeaseNamespace, LeaseName string
+	// NoProbe: the agents' health ports are not probed, and a node is lost when its Ready condition says so.
+	NoProbe bool
 	// ClusterName is --cluster-name: part of the names and labels of what is bought.
 	ClusterName string
 	// Hetzner is the transport of all calls to Hetzner; nil: the network.

@@ -16,6 +16,9 @@ const (
 	// eventTokenAccepted and eventTokenRefused are about the controller's Pod: a token file changed.
 	eventTokenAccepted = "TokenAccepted"
 	eventTokenRefused  = "TokenRefused"
+	// eventNodeLost and eventFalseLoss are about a Node: the probe gave it up, and was wrong with that.
+	eventNodeLost  = "NodeLost"
+	eventFalseLoss = "FalseLoss"
 )
 
 func uidOf(ref lb.Ref) types.UID { return types.UID(ref.UID) }

@@ -7,6 +7,7 @@ import (
 	"k8s.io/component-base/metrics"
 
 	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/probe"
 )
 
 // instruments are the controller's metrics. Labels are bounded: pools, kinds and results, never a Service.
@@ -18,11 +19,11 @@ type instruments struct {
 	calls     *metrics.CounterVec
 	rented    *metrics.CounterVec
 	pushes    *metrics.CounterVec
+	probes    *metrics.Histogram
 }
 
-// newInstruments registers the controller's metrics; the ledger is asked when they are read, and may be nil until
-// it is rebuilt.
-func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() []budget, updaters func() []updaterHealth) *instruments {
+// newInstruments registers the controller's metrics; what s reads is asked when they are read.
+func newInstruments(registry Registry, s *stats) *instruments {
 	m := &instruments{
 		steps: metrics.NewCounterVec(&metrics.CounterOpts{
 			Name: "mooring_address_steps_total", StabilityLevel: metrics.ALPHA,
@@ -54,8 +55,13 @@ func newInstruments(registry Registry, l func() *ledger.Ledger, budgets func() [
 		Name: "mooring_updater_calls_total", StabilityLevel: metrics.ALPHA,
 		Help: "What was done at the updaters of a pool, by reason and result: ok, error.",
 	}, []string{"pool", "reason", "result"})
-	registry.MustRegister(m.steps, m.writes, m.published, m.reloads, m.calls, m.rented, m.pushes)
-	registry.CustomMustRegister(&stats{ledger: l, budgets: budgets, updaters: updaters})
+	m.probes = metrics.NewHistogram(&metrics.HistogramOpts{
+		Name: "mooring_probe_seconds", StabilityLevel: metrics.ALPHA,
+		Help:    "Time until the health port of a node's agent answered the probe, be it by refusing.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+	})
+	registry.MustRegister(m.steps, m.writes, m.published, m.reloads, m.calls, m.rented, m.pushes, m.probes)
+	registry.CustomMustRegister(s)
 	return m
 }
 
@@ -92,9 +98,10 @@ func (m *instruments) wrote(kind string, err error) {
 	m.writes.WithLabelValues(kind, result).Inc()
 }
 
-// stats reads the ledger when metrics are asked for.
+// stats reads the ledger and others when metrics are asked for. The ledger may be nil until it is rebuilt.
 type stats struct {
 	metrics.BaseStableCollector
+	probe    func() probe.Stats
 	ledger   func() *ledger.Ledger
 	budgets  func() []budget
 	updaters func() []updaterHealth
@@ -113,13 +120,17 @@ var (
 	descPending  = metrics.NewDesc("mooring_updater_pending", "Ports of which an updater has not taken what is wanted.", []string{"pool", "url"}, nil, metrics.ALPHA, "")
 	descOpen     = metrics.NewDesc("mooring_account_open", "1 when the account was read and shows servers of this cluster, else 0: then nothing is done there.", []string{"account"}, nil, metrics.ALPHA, "")
 	descOrphans  = metrics.NewDesc("mooring_floating_ips_orphaned", "Floating IPs that this cluster bought for Services that exist no more.", []string{"account"}, nil, metrics.ALPHA, "")
+	descSilent   = metrics.NewDesc("mooring_probe_silent_nodes", "Nodes whose agent's health port is silent.", nil, nil, metrics.ALPHA, "")
+	descDoubting = metrics.NewDesc("mooring_probe_doubting", "1 while more than half of the nodes are silent, so that the probe doubts itself and nothing is concluded from silence, else 0.", nil, nil, metrics.ALPHA, "")
+	descDoubts   = metrics.NewDesc("mooring_probe_doubts_total", "How often the probe began to doubt itself.", nil, nil, metrics.ALPHA, "")
+	descFalse    = metrics.NewDesc("mooring_probe_false_losses_total", "Nodes that the probe took for lost and that were not.", nil, nil, metrics.ALPHA, "")
 	descEpoch    = metrics.NewDesc("mooring_epoch", "Number of this controller's leadership.", nil, nil, metrics.ALPHA, "")
 )
 
 // DescribeWithStability implements metrics.StableCollector.
 func (s *stats) DescribeWithStability(ch chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{descAddresses, descPorts, descUnserved, descUnbound, descOutside, descEpoch,
-		descBudget, descLimit, descOpen, descOrphans, descUpdater, descPending} {
+		descBudget, descLimit, descOpen, descOrphans, descUpdater, descPending, descSilent, descDoubting, descDoubts, descFalse} {
 		ch <- d
 	}
 }
@@ -158,6 +169,15 @@ func (s *stats) CollectWithStability(ch chan<- metrics.Metric) {
 		gauge(descOpen, open, a.Key)
 		gauge(descOrphans, float64(a.Orphans), a.Key)
 	}
+	p := s.probe()
+	doubting := 0.0
+	if p.Doubting {
+		doubting = 1
+	}
+	gauge(descSilent, float64(p.Silent))
+	gauge(descDoubting, doubting)
+	ch <- metrics.NewLazyConstMetric(descDoubts, metrics.CounterValue, float64(p.Doubts))
+	ch <- metrics.NewLazyConstMetric(descFalse, metrics.CounterValue, float64(p.FalseLosses))
 	for _, h := range s.updaters() {
 		up := 1.0
 		if h.Err != nil {

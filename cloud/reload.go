@@ -62,6 +62,7 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 		klog.Background().Error(err, "An updater pool goes on with its last configuration")
 	}
 	c.room.resyncEvery.Store(int64(cfg.ResyncInterval))
+	c.room.prober.Configure(probeOptions(cfg))
 	c.room.drain()
 	c.room.metrics.reloads.WithLabelValues("ok").Inc()
 	restart := cfg.InitializeNodes != c.initializeNodes

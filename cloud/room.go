@@ -21,6 +21,7 @@ import (
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 	"github.com/mooring-lb/mooring/cloud/place"
+	"github.com/mooring-lb/mooring/cloud/probe"
 	"github.com/mooring-lb/mooring/cloud/service"
 )
 
@@ -63,6 +64,7 @@ type room struct {
 
 	writer      *nodeaddresses.Writer
 	lanes       *nodeaddresses.Lanes // of nodeQueue
+	prober      *probe.Prober
 	tenants     *tenants
 	balancers   *balancers
 	syncer      *service.Syncer
@@ -106,7 +108,8 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 		clusterName: o.ClusterName, of: map[string]*tenant{},
 	}
 	r.balancers = &balancers{room: r, workers: map[string]*balancer{}}
-	r.metrics = newInstruments(o.Metrics, r.ledger, r.tenants.budgets, r.balancers.health)
+	r.prober = probe.NewProber(probe.Options{}, r.probeTargets, r.probed, func(took time.Duration) { r.metrics.probes.Observe(took.Seconds()) })
+	r.metrics = newInstruments(o.Metrics, &stats{ledger: r.ledger, budgets: r.tenants.budgets, updaters: r.balancers.health, probe: r.prober.Stats})
 	r.informers()
 	return r
 }
@@ -132,11 +135,13 @@ func (r *room) run(ctx context.Context) {
 		r.work(func() bool { return next(ctx, r, r.nodeQueue, r.writer.Sync) })
 	}
 	r.working.Go(func() { r.tenants.run(ctx) })
+	r.working.Go(func() { r.probe(calls) })
 	r.drain()
 	select {
 	case <-ctx.Done():
 	case <-r.stopped:
 	}
+	cancel()
 	r.queue.ShutDown()
 	r.nodeQueue.ShutDown()
 	r.alarm.stop()
@@ -224,6 +229,9 @@ func (r *room) drain() {
 	}
 	for _, m := range e.Moves {
 		r.tell(m)
+	}
+	for _, name := range e.FalseLosses {
+		r.notLost(name)
 	}
 	for _, n := range e.Notices {
 		kind := corev1.EventTypeNormal

@@ -78,7 +78,7 @@ func (p *process) run() {
 	}
 	factory := informers.NewSharedInformerFactory(client, 0)
 	made, err := cloud.New(cloud.Options{
-		Hetzner: w.rental.transport(p), ClusterName: clusterName,
+		Hetzner: w.rental.transport(p), ClusterName: clusterName, NoProbe: true,
 		ConfigFile: w.configFile, PollConfig: true, Client: client, REST: config, Informers: factory,
 		Recorder: recorder{p}, Metrics: metrics.NewKubeRegistry(), Clock: clock.RealClock{}, LeaseNamespace: "kube-system",
 		Exit: func(err error) {

@@ -153,9 +153,7 @@ func (r *room) tellDetection(was, is *v1alpha1.NodeAddresses) {
 	if now == nil || now.Status != metav1.ConditionFalse || was != is && before != nil && before.Message == now.Message {
 		return
 	}
-	if node, err := r.nodes.Get(is.Name); err == nil {
-		r.options.Recorder.Event(node, corev1.EventTypeWarning, now.Reason, now.Message)
-	}
+	r.tellNode(is.Name, now.Reason, now.Message)
 }
 
 // catchUp looks for what changed between adoption's reads and the watches. Services ask in the order of their age, so
@@ -230,6 +228,7 @@ func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
 		logger.Info("Not adopted", "claim", note)
 	}
 	r.resyncEvery.Store(int64(cfg.ResyncInterval))
+	r.prober.Configure(probeOptions(cfg))
 	r.book.Store(l)
 	logger.Info("Adopted", "epoch", term, "services", len(snapshot.Services), "nodes", len(snapshot.Nodes),
 		"nodeAddresses", len(snapshot.Objects), "outside", len(l.Stats().Outside), "took", r.options.Clock.Since(start).Round(time.Millisecond))

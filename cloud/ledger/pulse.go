@@ -18,7 +18,7 @@ const falseLoss = 2 * time.Second
 
 // ProbeTarget is a node whose agent can be probed.
 type ProbeTarget struct {
-	Node string
+	Node, UID string
 	// Addresses of the machine, the one that the cluster knows it by first.
 	Addresses []netip.Addr
 	Port      uint16
@@ -37,7 +37,7 @@ func (l *Ledger) ProbeTargets() []ProbeTarget {
 		if c.HealthPort == 0 {
 			continue
 		}
-		t := ProbeTarget{Node: c.Name, Port: c.HealthPort, Answered: l.nodes[c.Name].probed, Down: c.Node.Ready == lb.Unknown}
+		t := ProbeTarget{Node: c.Name, UID: c.UID, Port: c.HealthPort, Answered: l.nodes[c.Name].probed, Down: c.Node.Ready == lb.Unknown}
 		for _, a := range c.TypedAddresses {
 			if a.Type == corev1.NodeInternalIP {
 				t.Addresses = append(t.Addresses, a.Addr)

@@ -218,7 +218,7 @@ func TestProbedIsRemembered(t *testing.T) {
 	w.settle()
 	assert.True(t, w.objects["n1"].probed)
 	w.restart()
-	assert.Equal(t, []ProbeTarget{{Node: "n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269, Answered: true}}, w.ledger.ProbeTargets())
+	assert.Equal(t, []ProbeTarget{{Node: "n1", UID: "uid-n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269, Answered: true}}, w.ledger.ProbeTargets())
 
 	w.removeNode("n1")
 	w.settle()
@@ -228,5 +228,5 @@ func TestProbedIsRemembered(t *testing.T) {
 		*n = lb.Node{Name: "n1", UID: "another", Ready: lb.Ready, TypedAddresses: []lb.NodeAddress{{Type: "InternalIP", Addr: netip.MustParseAddr("192.0.2.1")}}}
 	})
 	w.settle()
-	assert.Equal(t, []ProbeTarget{{Node: "n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269}}, w.ledger.ProbeTargets(), "that was another machine's")
+	assert.Equal(t, []ProbeTarget{{Node: "n1", UID: "another", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269}}, w.ledger.ProbeTargets(), "that was another machine's")
 }
