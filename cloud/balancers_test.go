@@ -40,7 +40,7 @@ const twoPools = edgePool + `
 // newBalancedRoom is a room whose updaters all are the server.
 func newBalancedRoom(t *testing.T, cfg *config.Config, server *updatertest.Server, nodes ...lb.Node) *room {
 	client := fake.NewClientset()
-	r := newRoom(Options{NoProbe: true, 
+	r := newRoom(Options{NoProbe: true,
 		Client: client, Informers: informers.NewSharedInformerFactory(client, 0), Recorder: record.NewFakeRecorder(100),
 		Metrics: metrics.NewKubeRegistry(), Clock: clock.RealClock{}, ClusterName: "test", Updater: server.Transport(),
 	}, nil)
