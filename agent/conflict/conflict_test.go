@@ -1,0 +1,395 @@
+package conflict
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+var (
+	noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	ip1  = netip.MustParseAddr("10.0.0.10")
+	ip2  = netip.MustParseAddr("fd00::10")
+	us   = hw(1)
+	them = hw(2)
+)
+
+func hw(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
+
+func addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(1 + n/250), byte(n % 250)}) }
+
+// world is a segment with other machines on it, an API server, and a clock.
+type world struct {
+	*Detector
+	now      time.Time
+	answers  func(ip netip.Addr) []net.HardwareAddr // who answers a probe
+	lose     func() bool                            // whether a probe is lost on its way
+	holds    func(ip netip.Addr) bool               // what the API server says; nil: it cannot be asked
+	asked    int
+	probed   map[netip.Addr][]time.Duration // since noon
+	sendErr  error
+	apiDelay time.Duration
+	answerAt time.Time
+}
+
+func newWorld(subjects ...Subject) *world {
+	w := &world{Detector: New(), now: noon, probed: map[netip.Addr][]time.Duration{}, apiDelay: 20 * time.Millisecond,
+		answers: func(netip.Addr) []net.HardwareAddr { return nil }, lose: func() bool { return false },
+		holds: func(netip.Addr) bool { return true }}
+	w.Own([]net.HardwareAddr{us})
+	w.Watch(w.now, subjects)
+	return w
+}
+
+// always answers every probe for the addresses.
+func always(mac net.HardwareAddr, ips ...netip.Addr) func(netip.Addr) []net.HardwareAddr {
+	return func(ip netip.Addr) []net.HardwareAddr {
+		if len(ips) == 0 || slices.Contains(ips, ip) {
+			return []net.HardwareAddr{mac}
+		}
+		return nil
+	}
+}
+
+// play lets time go by. It returns what was decided meanwhile, as "kind ip".
+func (w *world) play(d time.Duration) []string {
+	var decided []string
+	for end := w.now.Add(d); ; {
+		for {
+			p, wait, ok := w.Next(w.now)
+			if !ok || wait > 0 {
+				break
+			}
+			w.probed[p.IP] = append(w.probed[p.IP], w.now.Sub(noon))
+			w.Sent(w.now, p, w.sendErr)
+			if w.sendErr == nil && !w.lose() {
+				for _, mac := range w.answers(p.IP) {
+					w.Heard(w.now, p.Uplink, p.IP, mac)
+				}
+			}
+		}
+		if w.Asks() {
+			w.asked++
+			w.answerAt = w.now.Add(w.apiDelay)
+		}
+		for _, d := range w.Decisions() {
+			decided = append(decided, fmt.Sprint(d.Kind, " ", d.IP))
+		}
+		next := end
+		if _, wait, ok := w.Next(w.now); ok && w.now.Add(wait).Before(next) {
+			next = w.now.Add(wait)
+		}
+		if !w.answerAt.IsZero() && w.answerAt.Before(next) {
+			next = w.answerAt
+		}
+		if !next.After(w.now) && next.Equal(end) {
+			return decided
+		}
+		w.now = next
+		if w.answerAt.Equal(w.now) {
+			w.answerAt = time.Time{}
+			w.Answer(w.now, w.holds)
+		}
+	}
+}
+
+func (w *world) claim(ip netip.Addr, mac net.HardwareAddr) bool {
+	return w.Heard(w.now, "eth0", ip, mac)
+}
+
+func fresh(ip netip.Addr) Subject { return Subject{IP: ip, Uplink: "eth0"} }
+
+func held(ip netip.Addr) Subject { return Subject{IP: ip, Uplink: "eth0", Bound: true} }
+
+func moved(ip netip.Addr) Subject { return Subject{IP: ip, Uplink: "eth0", Moved: true} }
+
+func verdict(w *world, ip netip.Addr) Verdict {
+	v, _ := w.Verdict(ip)
+	return v
+}
+
+func TestANewAddressIsBoundAfterASilence(t *testing.T) {
+	w := newWorld(fresh(ip1), fresh(ip2), held(addr(1)), moved(addr(2)))
+	assert.Equal(t, Tested, verdict(w, ip1))
+	assert.Equal(t, Free, verdict(w, addr(1)), "what is bound already stays bound")
+	assert.Equal(t, Free, verdict(w, addr(2)), "what was moved here is not probed")
+	assert.Equal(t, Free, verdict(w, addr(3)), "what is not watched is free")
+	assert.Empty(t, w.play(249*time.Millisecond))
+	assert.Equal(t, Tested, verdict(w, ip1))
+	assert.Equal(t, []string{"cleared 10.0.0.10", "cleared fd00::10"}, w.play(time.Millisecond))
+	assert.Equal(t, Free, verdict(w, ip1))
+	assert.Empty(t, w.play(time.Hour))
+	assert.Equal(t, map[netip.Addr][]time.Duration{ip1: {0, probeGap}, ip2: {0, probeGap}}, w.probed)
+	assert.Zero(t, w.asked)
+
+	w.Watch(w.now, []Subject{held(ip1)})
+	w.Watch(w.now, []Subject{fresh(ip1)})
+	assert.Equal(t, Free, verdict(w, ip1), "what was removed by hand is bound again without a probe")
+}
+
+func TestASilenceDoesNotLastForEver(t *testing.T) {
+	w := newWorld(fresh(ip1))
+	w.play(time.Second)
+	w.Watch(w.now, []Subject{fresh(ip1)})
+	assert.Equal(t, Free, verdict(w, ip1))
+	w.play(time.Hour)
+	w.Watch(w.now, []Subject{fresh(ip1)})
+	assert.Equal(t, Tested, verdict(w, ip1), "it was never bound: somebody else may have come since")
+}
+
+func TestANewAddressThatIsInUseIsLeftAlone(t *testing.T) {
+	for name, loses := range map[string]func(int) bool{
+		"no frame is lost":        func(int) bool { return false },
+		"the first frame is lost": func(n int) bool { return n == 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, n := newWorld(fresh(ip1)), 0
+			w.lose = func() bool { n++; return loses(n) }
+			w.answers = always(them)
+			assert.Equal(t, []string{"occupied 10.0.0.10"}, w.play(time.Hour))
+			v, other := w.Verdict(ip1)
+			assert.Equal(t, Taken, v)
+			assert.Equal(t, them.String(), other)
+			assert.InDelta(t, 1800, len(w.probed[ip1]), 5, "it is asked for every 2 s")
+
+			w.answers = always(them, ip2) // it is switched off
+			assert.Empty(t, w.play(4*time.Second))
+			assert.Equal(t, Taken, verdict(w, ip1))
+			assert.Equal(t, []string{"returned 10.0.0.10"}, w.play(3*time.Second))
+			assert.Equal(t, Free, verdict(w, ip1))
+			assert.False(t, w.Returning(ip1), "it was never bound here")
+		})
+	}
+}
+
+func TestThreeSilencesInARow(t *testing.T) {
+	w, round := newWorld(fresh(ip1)), 0
+	w.answers = func(netip.Addr) []net.HardwareAddr {
+		round++
+		if round%5 == 1 { // after one answer two rounds of two probes are silent
+			return []net.HardwareAddr{them}
+		}
+		return nil
+	}
+	assert.Equal(t, []string{"occupied 10.0.0.10"}, w.play(time.Hour))
+}
+
+func TestWhoIsNotHeard(t *testing.T) {
+	w := newWorld(held(ip1))
+	assert.False(t, w.claim(ip1, us), "we ourselves")
+	assert.False(t, w.claim(ip2, them), "for what is not ours")
+	assert.False(t, w.Heard(w.now, "eth1", ip1, them), "on another segment")
+	assert.Empty(t, w.play(time.Minute))
+	assert.Empty(t, w.probed)
+	w.Watch(w.now, nil)
+	assert.False(t, w.claim(ip1, them), "for what is not watched any more")
+}
+
+func TestAStrayClaimIsSurvived(t *testing.T) {
+	w := newWorld(held(ip1))
+	w.holds = nil
+	for range 5 {
+		assert.True(t, w.claim(ip1, them))
+		w.claim(ip1, them) // a request and a reply: the second one is no answer
+		assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10"}, w.play(time.Second))
+		w.play(time.Second)
+	}
+	assert.Equal(t, Free, verdict(w, ip1))
+	assert.Zero(t, w.asked)
+	assert.Empty(t, w.Contests())
+}
+
+func TestWhatIsConfirmedIsDefended(t *testing.T) {
+	for name, subject := range map[string]Subject{"held": held(ip1), "moved here": {IP: ip1, Uplink: "eth0", Bound: true, Moved: true}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(subject)
+			w.answers = always(them)
+			w.claim(ip1, them)
+			assert.Equal(t, []string{"doubted 10.0.0.10", "answered 10.0.0.10", "contested 10.0.0.10", "defend 10.0.0.10"}, w.play(time.Second))
+			assert.Equal(t, []Contest{{IP: ip1, Uplink: "eth0", Other: them.String()}}, w.Contests())
+			assert.Equal(t, Free, verdict(w, ip1))
+			assert.Equal(t, 1, w.asked)
+
+			// It claims the address all the time: one defence each ten seconds, each confirmed anew.
+			defences := 0
+			for range 100 {
+				w.claim(ip1, them)
+				for _, d := range w.play(time.Second) {
+					if d == "defend 10.0.0.10" {
+						defences++
+					}
+				}
+			}
+			assert.InDelta(t, 10, defences, 1)
+			assert.Equal(t, defences+1, w.asked)
+
+			w.answers = always(them, ip2)
+			assert.Empty(t, w.play(29*time.Second))
+			assert.Len(t, w.Contests(), 1)
+			assert.Equal(t, []string{"settled 10.0.0.10"}, w.play(12*time.Second))
+			assert.Empty(t, w.Contests())
+			assert.Empty(t, w.play(time.Hour))
+		})
+	}
+}
+
+func TestWhatCannotBeAskedForIsYielded(t *testing.T) {
+	w := newWorld(held(ip1), held(ip2))
+	w.answers, w.holds = always(them, ip1), nil
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "answered 10.0.0.10", "yielded 10.0.0.10"}, w.play(time.Second))
+	assert.Equal(t, Taken, verdict(w, ip1))
+	assert.Equal(t, Free, verdict(w, ip2), "nothing is heard about the other one")
+	w.Watch(w.now, []Subject{fresh(ip1), held(ip2)})
+
+	w.holds = func(netip.Addr) bool { return true }
+	assert.Empty(t, w.play(time.Minute), "it stays with who has it, and the controller decides")
+	w.answers, w.holds = always(them, ip2), nil
+	assert.Equal(t, []string{"returned 10.0.0.10"}, w.play(7*time.Second))
+	assert.True(t, w.Returning(ip1))
+	w.Watch(w.now, []Subject{held(ip1), held(ip2)})
+	assert.False(t, w.Returning(ip1))
+}
+
+func TestWhatIsDeniedIsNotAnnouncedAndLeftToTheObject(t *testing.T) {
+	w := newWorld(held(ip1))
+	w.answers, w.holds = always(them), func(netip.Addr) bool { return false }
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "answered 10.0.0.10", "denied 10.0.0.10"}, w.play(time.Second))
+	assert.True(t, w.Checking(ip1))
+	w.Watch(w.now, nil)
+	assert.Empty(t, w.play(time.Hour))
+
+	// It was given back at once: nothing of the denial stays.
+	w = newWorld(held(ip1))
+	w.answers, w.holds = always(them), func(netip.Addr) bool { return false }
+	w.claim(ip1, them)
+	w.play(time.Second)
+	w.answers, w.holds = always(them, ip2), func(netip.Addr) bool { return true }
+	assert.Contains(t, w.play(3*time.Second), "checked 10.0.0.10")
+	assert.False(t, w.Checking(ip1))
+}
+
+// An answer that was read before the other machine was heard proves nothing about it.
+func TestAReadFromBeforeDoesNotCount(t *testing.T) {
+	w := newWorld(held(ip1), held(ip2))
+	w.answers, w.apiDelay = always(them), 500*time.Millisecond
+	w.claim(ip1, them)
+	w.play(200 * time.Millisecond) // the read for the first one is under way
+	w.claim(ip2, them)
+	assert.NotContains(t, w.play(450*time.Millisecond), "contested fd00::10")
+	assert.Equal(t, 2, w.asked)
+	assert.Contains(t, w.play(time.Second), "contested fd00::10")
+}
+
+func TestAfterAnAbsence(t *testing.T) {
+	for name, test := range map[string]struct {
+		answers, api, link bool
+		want               []string
+	}{
+		"nobody came meanwhile":                       {false, true, false, []string{"checked 10.0.0.10"}},
+		"nobody came, and the API server is away":     {false, false, false, []string{"checked 10.0.0.10"}},
+		"somebody came, but it is still ours":         {true, true, false, []string{"answered 10.0.0.10", "checked 10.0.0.10", "contested 10.0.0.10"}},
+		"somebody came, and the API server is away":   {true, false, false, []string{"yielded 10.0.0.10"}},
+		"nobody came meanwhile, and the link is new":  {false, true, true, []string{"checked 10.0.0.10"}},
+		"somebody came, and the link is a new one":    {true, true, true, []string{"answered 10.0.0.10", "checked 10.0.0.10", "contested 10.0.0.10"}},
+		"somebody came, the link is new, API is away": {true, false, true, []string{"yielded 10.0.0.10"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(held(ip1))
+			if test.answers {
+				w.answers = always(them)
+			}
+			if !test.api {
+				w.holds = nil
+			}
+			if test.link {
+				w.Relinked(w.now, "eth0")
+			} else {
+				w.Recheck(w.now)
+			}
+			assert.True(t, w.Checking(ip1))
+			assert.Empty(t, w.probed, "it asks before it probes")
+			assert.Equal(t, test.want, w.play(time.Second))
+			assert.False(t, w.Checking(ip1))
+		})
+	}
+	w := newWorld(held(ip1))
+	w.holds = func(netip.Addr) bool { return false }
+	w.Recheck(w.now)
+	assert.Equal(t, []string{"denied 10.0.0.10"}, w.play(time.Second))
+	assert.Empty(t, w.probed, "what is not ours any more is not probed for")
+	assert.True(t, w.Checking(ip1), "and not announced")
+}
+
+func TestRelinkedIsAboutItsUplink(t *testing.T) {
+	w := newWorld(held(ip1))
+	w.Relinked(w.now, "eth1")
+	assert.False(t, w.Checking(ip1))
+}
+
+// A thousand addresses after an absence are one read, and each is probed twice.
+func TestAThousandAreAskedForOnce(t *testing.T) {
+	var all []Subject
+	for i := range 1000 {
+		all = append(all, held(addr(i)))
+	}
+	w := newWorld(all...)
+	w.Recheck(w.now)
+	assert.Len(t, w.play(time.Second), 1000)
+	assert.Equal(t, 1, w.asked)
+	for _, s := range all {
+		assert.Len(t, w.probed[s.IP], 2)
+	}
+}
+
+// What was silent while this process stood still may not have been heard.
+func TestAnAbsenceEndsTheRoundsUnderWay(t *testing.T) {
+	w := newWorld(fresh(ip1))
+	w.play(150 * time.Millisecond)
+	w.now = w.now.Add(time.Minute)
+	w.Recheck(w.now)
+	w.answers = always(them)
+	assert.Equal(t, []string{"occupied 10.0.0.10"}, w.play(time.Second))
+	w.answers = always(them, ip2)
+	w.play(4 * time.Second)
+	w.now = w.now.Add(time.Minute)
+	w.Recheck(w.now)
+	assert.Empty(t, w.play(3*time.Second), "the silences before do not count")
+}
+
+func TestAProbeThatCannotBeSentProvesNothing(t *testing.T) {
+	w := newWorld(fresh(ip1), held(ip2))
+	w.sendErr = errors.New("the link is down")
+	w.claim(ip2, them)
+	assert.Equal(t, []string{"doubted fd00::10"}, w.play(time.Minute))
+	assert.Equal(t, Tested, verdict(w, ip1))
+	w.Recheck(w.now)
+	assert.Empty(t, w.play(time.Minute))
+	assert.True(t, w.Checking(ip2))
+	w.sendErr = nil
+	assert.ElementsMatch(t, []string{"cleared 10.0.0.10", "checked fd00::10"}, w.play(2*time.Second))
+}
+
+func TestAMoveEndsAQuarantine(t *testing.T) {
+	w := newWorld(fresh(ip1))
+	w.answers = always(them)
+	w.play(time.Second)
+	assert.Equal(t, Taken, verdict(w, ip1))
+	w.Watch(w.now, []Subject{moved(ip1)})
+	assert.Equal(t, Free, verdict(w, ip1), "it was given to us from the machine that answers")
+
+	w = newWorld(held(ip1))
+	w.answers = always(them)
+	w.claim(ip1, them)
+	w.play(time.Second)
+	assert.True(t, w.Watch(w.now, []Subject{{IP: ip1, Uplink: "eth1", Bound: true}}))
+	assert.Empty(t, w.Contests(), "on another segment nobody is known")
+	assert.Equal(t, map[string][]netip.Addr{"eth1": {ip1}}, w.Watched())
+}

@@ -1,0 +1,353 @@
+package conflict
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// A round is probes frames, probeGap apart, because one may be lost; it is over window after the first. RFC 5227
+	// waits for seconds, which is for networks of 1990: this is between machines of one segment.
+	probes   = 2
+	probeGap = 100 * time.Millisecond
+	window   = 250 * time.Millisecond
+	// settle is how long after a claim the first probe is sent: claims come in pairs (an ARP request and a reply), and
+	// the second one is not to be taken for an answer.
+	settle = 50 * time.Millisecond
+	// calm is how long claims are ignored after one that nobody stood behind.
+	calm = time.Second
+	// clearance is for how long a silence lets a new address be bound.
+	clearance = time.Minute
+	// An address that another machine has is probed every quarantineGap, and free after silences silent rounds.
+	quarantineGap = 2 * time.Second
+	silences      = 3
+	// unsendable is when a probe is tried again that could not be sent.
+	unsendable = time.Second
+	// defendGap is the least time between two defences (DEFEND_INTERVAL of RFC 5227, section 1.1), and how often the
+	// other machine is probed; after quiet without a word from it the contest is over.
+	defendGap = 10 * time.Second
+	quiet     = 30 * time.Second
+)
+
+// entry is what is known of one subject.
+type entry struct {
+	Subject
+	mark    int
+	verdict Verdict
+	step    step
+	due     time.Time
+	at      int // position in the queue, -1 when nothing is due
+
+	sent     int       // probes of this round
+	first    time.Time // when its first one left
+	last     time.Time // when any probe left
+	silent   int       // rounds in a row without an answer, of one that is taken
+	yielded  bool      // it was bound here and is not bound again yet
+	check    bool      // to be announced from the beginning when it is clear that it is ours
+	unasked  bool      // in this check the API server could not be asked
+	needs    int       // the live read that counts for it
+	other    string    // who was heard last
+	heard    time.Time
+	strayed  time.Time
+	cleared  time.Time // when a new address was found to be free; zero once it was bound
+	defended time.Time
+}
+
+// step says what an entry waits for.
+type step int
+
+const (
+	idle    step = iota // a claim, or the next round when something is due
+	probing             // its next probe, or the end of the round
+	permit              // the API server, before it is probed
+	ruling              // the API server, because another machine has answered
+)
+
+// Recheck has everything asked for and probed before it is announced again, because this host may have been away.
+// Rounds that are under way say nothing: who answered meanwhile may not have been heard.
+func (d *Detector) Recheck(now time.Time) {
+	for _, e := range d.entries {
+		d.recheck(now, e)
+	}
+}
+
+// Relinked does the same for the addresses of an uplink whose link came up or is another one; who was recognised as a
+// proxy there is forgotten.
+func (d *Detector) Relinked(now time.Time, uplink string) {
+	if s := d.segments[uplink]; s != nil {
+		d.forget(uplink, slices.Sorted(maps.Keys(s.proxies)))
+		delete(d.segments, uplink)
+	}
+	for _, e := range d.entries {
+		if e.Uplink == uplink {
+			d.recheck(now, e)
+		}
+	}
+}
+
+func (d *Detector) recheck(now time.Time, e *entry) {
+	e.silent = 0
+	if e.verdict != Free {
+		d.probe(e, now)
+		return
+	}
+	e.check, e.unasked = true, false
+	d.ask(e, permit)
+}
+
+// Heard tells of a claim: another machine said on uplink that ip is at mac. It returns false when that is of no
+// interest.
+func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.HardwareAddr) bool {
+	e := d.entries[ip]
+	if e == nil || e.Uplink != uplink || d.own[string(mac)] {
+		return false
+	}
+	other := mac.String()
+	segment := d.segment(uplink)
+	if e.last.IsZero() || now.Sub(e.last) > solicited {
+		if segment.announces(now, other) {
+			d.forget(uplink, []string{other})
+		}
+	}
+	if segment.proxy(now, other) {
+		return true
+	}
+	asked := e.step == probing && e.sent > 0
+	switch {
+	case e.verdict == Tested && asked:
+		e.verdict, e.silent = Taken, 0
+		d.note(now, e, other)
+		d.later(e, now.Add(quarantineGap))
+		d.decide(Occupied, e)
+		d.answers(now, e)
+	case e.verdict == Tested:
+	case e.verdict == Taken:
+		e.silent = 0
+		d.note(now, e, other)
+		if asked {
+			d.later(e, e.first.Add(quarantineGap))
+			if !e.yielded {
+				d.answers(now, e)
+			}
+		}
+	case asked:
+		d.note(now, e, other)
+		if e.unasked {
+			d.yield(now, e)
+			return true
+		}
+		d.decide(Answered, e)
+		d.ask(e, ruling)
+	case e.step != idle || d.contested[ip] != nil:
+		d.note(now, e, other)
+	case e.strayed.IsZero() || now.Sub(e.strayed) >= calm:
+		d.note(now, e, other)
+		d.decide(Doubted, e)
+		d.probe(e, now.Add(settle))
+	}
+	return true
+}
+
+func (*Detector) note(now time.Time, e *entry, other string) { e.other, e.heard = other, now }
+
+// Asks says whether the API server is to be read live now: the object of this node, from no cache. It says so once;
+// Answer must follow, whatever comes of it.
+func (d *Detector) Asks() bool {
+	if d.flying {
+		return false
+	}
+	for _, e := range d.asking {
+		if e.needs > d.started {
+			d.flying = true
+			d.started++
+			return true
+		}
+	}
+	return false
+}
+
+// Answer is what came of a live read: which addresses are to be held here, or nil when the API server could not be
+// asked. What waits and was not yet waiting when the read began waits for the next one.
+func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
+	d.flying = false
+	ready := slices.DeleteFunc(slices.Collect(maps.Values(d.asking)), func(e *entry) bool { return e.needs > d.started })
+	slices.SortFunc(ready, func(a, b *entry) int { return a.IP.Compare(b.IP) })
+	for _, e := range ready {
+		asked := e.step
+		d.rest(e)
+		switch {
+		case holds != nil && !holds(e.IP):
+			// What becomes of it is for the object to say. Until that is done it is not announced.
+			d.settle(e)
+			d.decide(Denied, e)
+			e.check, e.unasked = true, false
+			d.probe(e, now.Add(calm))
+		case asked == permit:
+			e.unasked = holds == nil
+			d.probe(e, now)
+		case holds == nil:
+			d.yield(now, e)
+		default:
+			d.confirm(now, e)
+		}
+	}
+}
+
+// Next returns the probe that is due, or how long nothing will be; ok is false when nothing is expected at all. A probe
+// is due until Sent is called for it.
+func (d *Detector) Next(now time.Time) (p Probe, wait time.Duration, ok bool) {
+	d.forgetOld(now)
+	for len(d.queue) > 0 {
+		e := d.queue[0]
+		if wait := e.due.Sub(now); wait > 0 {
+			return Probe{}, d.until(now, wait), true
+		}
+		if e.step == probing && e.sent < probes {
+			return Probe{Uplink: e.Uplink, IP: e.IP}, 0, true
+		}
+		d.expire(now, e)
+	}
+	wait = d.until(now, never)
+	return Probe{}, wait, wait != never
+}
+
+// Sent tells that a probe has left, or why it could not: then the round says nothing and begins again.
+func (d *Detector) Sent(now time.Time, p Probe, err error) {
+	e := d.entries[p.IP]
+	if e == nil || e.step != probing {
+		return
+	}
+	if err != nil {
+		if e.verdict == Free && !e.check {
+			d.rest(e)
+			d.revisit(now, e)
+			return
+		}
+		d.probe(e, now.Add(unsendable))
+		return
+	}
+	if e.sent == 0 {
+		e.first = now
+	}
+	e.sent++
+	e.last = now
+	if e.sent < probes {
+		d.at(e, now.Add(probeGap))
+		return
+	}
+	d.at(e, latest(e.first.Add(window), now.Add(window-probeGap)))
+}
+
+// expire is called when an entry's time has come and no probe is to be sent: a round was silent, or another begins.
+func (d *Detector) expire(now time.Time, e *entry) {
+	if e.step == idle {
+		d.probe(e, now)
+		return
+	}
+	d.rest(e)
+	switch {
+	case e.verdict == Tested:
+		e.verdict, e.cleared = Free, now
+		d.decide(Cleared, e)
+	case e.verdict == Taken:
+		e.silent++
+		if e.silent < silences {
+			d.later(e, e.first.Add(quarantineGap))
+			return
+		}
+		e.verdict = Free
+		d.decide(Returned, e)
+	case e.check:
+		e.check, e.defended = false, now
+		d.decide(Checked, e)
+		d.revisit(now, e)
+	case d.contested[e.IP] == nil:
+		e.strayed = now
+		d.decide(Stray, e)
+	case now.Sub(e.heard) >= quiet:
+		d.settle(e)
+		d.decide(Settled, e)
+	default:
+		d.revisit(now, e)
+	}
+}
+
+// confirm defends an address that the API server says is ours although another machine answers for it.
+func (d *Detector) confirm(now time.Time, e *entry) {
+	check := e.check
+	e.check = false
+	if check {
+		d.decide(Checked, e)
+	}
+	if !e.Moved {
+		d.answers(now, e)
+	}
+	if d.segment(e.Uplink).proxies[e.other].IsZero() {
+		if d.contested[e.IP] == nil {
+			d.contested[e.IP] = e
+			d.decide(Contested, e)
+		}
+		if !check && (e.defended.IsZero() || now.Sub(e.defended) >= defendGap) {
+			d.decide(Defend, e)
+			check = true
+		}
+	}
+	if check {
+		e.defended = now
+	}
+	d.revisit(now, e)
+}
+
+// revisit has a contested address probed again.
+func (d *Detector) revisit(now time.Time, e *entry) {
+	if d.contested[e.IP] != nil {
+		d.later(e, now.Add(defendGap))
+	}
+}
+
+func (d *Detector) yield(now time.Time, e *entry) {
+	d.rest(e)
+	d.settle(e)
+	e.verdict, e.yielded, e.silent, e.check, e.unasked, e.cleared = Taken, true, 0, false, false, time.Time{}
+	d.later(e, now.Add(quarantineGap))
+	d.decide(Yielded, e)
+}
+
+func (d *Detector) settle(e *entry) { delete(d.contested, e.IP) }
+
+func (d *Detector) ask(e *entry, s step) {
+	d.drop(e)
+	e.step, e.needs = s, d.started+1
+	d.asking[e.IP] = e
+}
+
+// probe begins a round at the given time.
+func (d *Detector) probe(e *entry, at time.Time) {
+	delete(d.asking, e.IP)
+	e.step, e.sent = probing, 0
+	d.at(e, at)
+}
+
+// later has a round begun at the given time.
+func (d *Detector) later(e *entry, at time.Time) {
+	delete(d.asking, e.IP)
+	e.step = idle
+	d.at(e, at)
+}
+
+// rest ends whatever is under way.
+func (d *Detector) rest(e *entry) {
+	d.drop(e)
+	delete(d.asking, e.IP)
+	e.step = idle
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
