@@ -33,7 +33,18 @@ import (
 type Host interface {
 	Read(ctx context.Context) (netif.State, error)
 	Do(ctx context.Context, step netif.Step) []netif.Failure
+	Wire
+}
+
+// Wire is what a host says and hears on the segments behind its uplinks. What other machines claim comes as events of
+// kind netif.ClaimEvent.
+type Wire interface {
+	// Announce tells the segment that ip is here.
 	Announce(uplink string, ip netip.Addr) error
+	// Probe asks the segment who has ip, without saying that it is here.
+	Probe(uplink string, ip netip.Addr) error
+	// Listen replaces the addresses, by uplink, whose claims are told. It keeps the map.
+	Listen(watched map[string][]netip.Addr) error
 }
 
 // Options of an Agent.
@@ -59,6 +70,7 @@ type Agent struct {
 	source *source
 	report *reporter
 	resync time.Duration
+	live   chan answer // of the live read under way
 
 	beat    atomic.Int64 // Unix nanoseconds of the loop's last turn
 	healthy atomic.Bool  // the last turn read the host and applied without an error of the host as a whole
@@ -72,6 +84,7 @@ func New(host Host, events <-chan netif.Event, client *v1alpha1.Client, m *Metri
 		source: newSource(client, options.NodeName),
 		report: newReporter(client, options.NodeName, m),
 		resync: cmp.Or(options.Resync, defaultResync),
+		live:   make(chan answer, 1),
 	}
 	a.beat.Store(time.Now().UnixNano())
 	return a
@@ -102,18 +115,30 @@ func (a *Agent) Run(ctx context.Context) {
 				continue
 			}
 			a.keeper.Notice(event)
-			a.drain(events)
+		case answer := <-a.live:
+			a.keeper.Answered(answer.object, answer.err)
 		case <-resync.C:
 			a.keeper.Resync()
 		case <-beat.C:
 		case <-timer.C:
 		}
+		// What was heard before a time ran out counts.
+		a.drain(events)
 		timer.Reset(a.turn(ctx))
+		if a.keeper.Asks() {
+			beside.Go(func() {
+				object, err := a.source.live(ctx)
+				a.live <- answer{object, err}
+			})
+		}
 	}
 }
 
 // turn gives the keeper its turn and returns when the next one is due.
 func (a *Agent) turn(ctx context.Context) time.Duration {
+	if a.source.rejoined() {
+		a.keeper.Reconnected()
+	}
 	object, online := a.source.get()
 	if object != nil {
 		a.report.saw(object)

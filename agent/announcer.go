@@ -29,6 +29,8 @@ type series struct {
 	ip     netip.Addr
 	uplink string
 	chased bool
+	heard  bool // announced since it is held
+	paused bool // not to be announced for the time being
 	sent   int
 	due    time.Time
 	at     int // position in the queue, -1 when nothing is left
@@ -46,19 +48,61 @@ func (a *announcer) hold(now time.Time, ip netip.Addr, uplink string, chased boo
 		s.chased = chased
 		return
 	}
-	s.uplink, s.chased = uplink, chased
+	s.uplink, s.chased, s.heard = uplink, chased, false
 	a.begin(now, s)
 }
 
-// restart announces an address from the beginning, when it was lost and is bound again or its uplink came up.
+// restart announces an address as one that nobody has heard of, when it was lost and is bound again.
 func (a *announcer) restart(now time.Time, ip netip.Addr) {
+	if s := a.series[ip]; s != nil {
+		s.heard = false
+		a.begin(now, s)
+	}
+}
+
+// repeat announces an address from the beginning, because neighbours may have heard otherwise meanwhile.
+func (a *announcer) repeat(now time.Time, ip netip.Addr) {
 	if s := a.series[ip]; s != nil {
 		a.begin(now, s)
 	}
 }
 
+// once announces an address now, be it beside the others.
+func (a *announcer) once(now time.Time, ip netip.Addr) {
+	s := a.series[ip]
+	if s == nil || s.paused {
+		return
+	}
+	if s.at < 0 {
+		s.sent = len(announceGaps)
+	}
+	a.schedule(s, now)
+}
+
+// pause ends the announcements of an address until it is restarted or repeated.
+func (a *announcer) pause(ip netip.Addr) {
+	s := a.series[ip]
+	if s == nil {
+		return
+	}
+	s.paused = true
+	if s.at >= 0 {
+		heap.Remove(&a.queue, s.at)
+	}
+}
+
+func (a *announcer) paused(ip netip.Addr) bool {
+	s := a.series[ip]
+	return s != nil && s.paused
+}
+
 func (a *announcer) begin(now time.Time, s *series) {
-	s.sent, s.due = 0, now
+	s.sent, s.paused = 0, false
+	a.schedule(s, now)
+}
+
+func (a *announcer) schedule(s *series, due time.Time) {
+	s.due = due
 	if s.at < 0 {
 		heap.Push(&a.queue, s)
 	} else {
@@ -92,6 +136,7 @@ func (a *announcer) next(now time.Time) (s *series, wait time.Duration, ok bool)
 
 // done says that a due announcement left, or that it could not and is tried again.
 func (a *announcer) done(now time.Time, s *series, err error) {
+	s.heard = s.heard || err == nil
 	switch {
 	case err != nil:
 		s.due = now.Add(chaseInterval)
@@ -112,7 +157,7 @@ func (a *announcer) done(now time.Time, s *series, err error) {
 // announced says whether the segment was told of the address.
 func (a *announcer) announced(ip netip.Addr) bool {
 	s := a.series[ip]
-	return s != nil && s.sent > 0
+	return s != nil && s.heard
 }
 
 // seriesQueue is a heap by time, then by address.

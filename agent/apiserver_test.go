@@ -154,9 +154,22 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusUnprocessableEntity) // an API server without streaming lists
 	case r.URL.Query().Get("watch") != "":
 		s.watch(w, r)
-	default:
+	case strings.HasSuffix(r.URL.Path, "/nodeaddresses"):
 		s.list(w, r)
+	default:
+		s.get(w, r)
 	}
+}
+
+func (s *apiServer) get(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	object := s.objects[r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]]
+	if object == nil {
+		s.fail(w, http.StatusNotFound)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(object)
 }
 
 func (s *apiServer) fail(w http.ResponseWriter, code int) {

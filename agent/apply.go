@@ -21,6 +21,7 @@ func (k *Keeper) apply(ctx context.Context, now time.Time) {
 	var failed map[netip.Addr]trouble
 	for range rounds {
 		k.wants = resolve(k.desired.wants, &k.have)
+		k.judge(ctx, now)
 		var steps []netif.Step
 		steps, failed = plan(k.wants, &k.have)
 		hopeless := len(failed)
@@ -54,6 +55,7 @@ func (k *Keeper) apply(ctx context.Context, now time.Time) {
 	} else {
 		k.backoff = retryFirst
 	}
+	k.conflicts.Watch(now, subjects(k.wants, &k.have)) // what is bound now
 	k.schedule(now)
 }
 
@@ -79,7 +81,7 @@ func (k *Keeper) run(ctx context.Context, now time.Time, steps []netif.Step, fai
 			}
 			for _, ip := range ips {
 				stepFailed[ip], out[ip] = true, true
-				failed[ip] = trouble{reasonOf(step.Kind), fmt.Sprintf("%s: %v", label(step), f.Err)}
+				failed[ip] = trouble{reason: reasonOf(step.Kind), message: fmt.Sprintf("%s: %v", label(step), f.Err)}
 			}
 			log.V(1).Info("Step could not be done", "step", step, "address", f.IP, "err", f.Err)
 		}
@@ -115,6 +117,12 @@ func (k *Keeper) schedule(now time.Time) {
 	for _, w := range k.wants {
 		if k.announces(w) {
 			k.announcer.hold(now, w.ip, w.uplink, w.chased)
+			switch checking := k.conflicts.Checking(w.ip); {
+			case checking:
+				k.announcer.pause(w.ip)
+			case k.announcer.paused(w.ip):
+				k.announcer.repeat(now, w.ip)
+			}
 		} else {
 			k.announcer.drop(w.ip)
 		}
@@ -158,7 +166,7 @@ func (k *Keeper) announce(ctx context.Context, now time.Time) (time.Duration, bo
 			klog.FromContext(ctx).Info("Announcements can be sent again", "uplink", s.uplink)
 		}
 		k.metrics.announced(err == nil)
-		k.news = k.news || s.sent == 0
+		k.news = k.news || !s.heard
 		k.announcer.done(now, s, err)
 	}
 }

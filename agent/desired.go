@@ -6,8 +6,10 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/conflict"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
@@ -22,12 +24,16 @@ type want struct {
 	state   v1alpha1.State
 	guarded bool
 	chased  bool // a predecessor may still answer for it
+	watched bool // other machines' claims count
+	verdict conflict.Verdict
+	other   string // the hardware address of who has it, when it is taken
 }
 
 // desired is one generation of one object.
 type desired struct {
 	uid        types.UID
 	generation int64
+	version    string // the object's resourceVersion when it was read
 	wants      []want // by address, one for each
 	invalid    []v1alpha1.FailedAddress
 }
@@ -37,6 +43,7 @@ func read(object *v1alpha1.NodeAddresses) desired {
 	d := desired{
 		uid:        object.UID,
 		generation: object.Generation,
+		version:    object.ResourceVersion,
 		wants:      make([]want, 0, len(object.Spec.Addresses)),
 	}
 	for _, entry := range object.Spec.Addresses {
@@ -53,6 +60,7 @@ func read(object *v1alpha1.NodeAddresses) desired {
 			state:   entry.State,
 			guarded: !entry.Unguarded,
 			chased:  entry.Predecessor != "",
+			watched: !entry.Unwatched,
 		})
 	}
 	slices.SortStableFunc(d.wants, func(a, b want) int {
@@ -60,6 +68,19 @@ func read(object *v1alpha1.NodeAddresses) desired {
 	})
 	d.wants = slices.CompactFunc(d.wants, func(a, b want) bool { return a.ip == b.ip })
 	return d
+}
+
+// overtakenBy says whether the object is newer. A generation that goes back can only come from an API server, or a
+// watch, that lags: the newer one stays in force. Of two objects of one name the one that was written later is newer.
+func (d *desired) overtakenBy(object *v1alpha1.NodeAddresses) bool {
+	if d == nil {
+		return true
+	}
+	if d.uid == object.UID {
+		return d.generation < object.Generation
+	}
+	c, err := resourceversion.CompareResourceVersion(object.ResourceVersion, d.version)
+	return err != nil || c > 0
 }
 
 func rank(s v1alpha1.State) int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -53,6 +54,7 @@ type Keeper struct {
 	failed    map[netip.Addr]trouble
 	announcer *announcer
 	limiter   *rate.Limiter
+	detection
 	nextRead  time.Time
 	nextRetry time.Time
 	backoff   time.Duration
@@ -75,12 +77,16 @@ func NewKeeper(host Host, options Options, m *Metrics) *Keeper {
 		announcer: newAnnouncer(),
 		limiter:   rate.NewLimiter(announceRate, announceBurst),
 		backoff:   retryFirst,
+		detection: newDetection(),
 	}
 }
 
 // Object tells the keeper what the API server shows of the node's object, nil when there is none or it was never read,
 // and whether it can be asked. The keeper does not change the object, and nobody else may.
 func (k *Keeper) Object(object *v1alpha1.NodeAddresses, online bool) {
+	if online && !k.online && k.desired != nil {
+		k.Reconnected()
+	}
 	k.object, k.online = object, online
 }
 
@@ -105,6 +111,10 @@ func (k *Keeper) Notice(event netif.Event) {
 	if event.Kind == netif.LostEvent {
 		k.metrics.watchBegan()
 	}
+	if event.Kind == netif.ClaimEvent {
+		k.claims = append(k.claims, event)
+		return
+	}
 	_, uplink := k.have.Settings[event.Interface]
 	if event.Kind == netif.LinkEvent && uplink && (event.Moved || !event.Running) {
 		// A carrier that was gone for a moment only is back when the host is read.
@@ -117,21 +127,18 @@ func (k *Keeper) Notice(event netif.Event) {
 }
 
 // Turn does what is to be done now and returns for how long nothing else will be, unless the keeper is told something.
-func (k *Keeper) Turn(ctx context.Context, now time.Time) time.Duration {
-	wait := heartbeat
+func (k *Keeper) Turn(ctx context.Context, now time.Time) (wait time.Duration) {
+	wait = heartbeat
 	wake := func(at time.Time) {
 		if d := at.Sub(now); d < wait {
 			wait = max(d, 0)
 		}
 	}
+	defer func() { k.expected = now.Add(wait) }()
 	object := k.object
-	// A generation that goes back can only come from an API server that lags: the newer one stays in force.
-	if object != nil && (k.desired == nil || k.desired.uid != object.UID || k.desired.generation < object.Generation) {
-		d := read(object)
-		k.desired = &d
-		k.backoff, k.nextRetry = retryFirst, time.Time{}
-		k.dirty = true
-	}
+	k.notWhileAway(ctx, now)
+	k.order(object)
+	k.ruled(ctx, now)
 	if k.stale && !now.Before(k.nextRead) {
 		k.nextRead = now.Add(rereadGap)
 		if err := k.read(ctx, now); err != nil {
@@ -144,15 +151,26 @@ func (k *Keeper) Turn(ctx context.Context, now time.Time) time.Duration {
 	if k.stale {
 		wake(k.nextRead)
 	}
+	k.detect(ctx, now)
 	// An object that is gone or cannot be asked for orders nothing.
-	mayChange := k.desired != nil && k.known && object != nil && k.online
+	mayChange := k.desired != nil && k.known && (object != nil && k.online || k.live)
 	retry := len(k.failed) > 0 && !now.Before(k.nextRetry)
 	if mayChange && (k.dirty || retry) {
 		k.apply(ctx, now)
-		k.dirty, k.applied, k.news = false, k.desired, true
+		k.dirty, k.proved, k.applied, k.news = false, false, k.desired, true
+	} else if !mayChange && k.known && (k.proved || k.unproved && !now.Before(k.nextRetry)) {
+		k.obeyWire(ctx, now)
+		k.proved, k.news = false, true
 	}
-	if mayChange && len(k.failed) > 0 {
+	k.live = k.live && k.dirty
+	if mayChange && len(k.failed) > 0 || k.unproved {
 		wake(k.nextRetry)
+	}
+	if next, more := k.detect(ctx, now); more {
+		wake(now.Add(next))
+	}
+	if k.known && (k.dirty && mayChange || k.proved && !mayChange) {
+		wake(now)
 	}
 	if next, more := k.announce(ctx, now); more {
 		wake(now.Add(next))
@@ -165,6 +183,17 @@ func (k *Keeper) Turn(ctx context.Context, now time.Time) time.Duration {
 	return wait
 }
 
+// order puts an object in force that is newer than the one that is.
+func (k *Keeper) order(object *v1alpha1.NodeAddresses) {
+	if object == nil || !k.desired.overtakenBy(object) {
+		return
+	}
+	d := read(object)
+	k.desired = &d
+	k.backoff, k.nextRetry = retryFirst, time.Time{}
+	k.dirty = true
+}
+
 func (k *Keeper) unhealthy(ctx context.Context, err error) {
 	k.metrics.unreadable()
 	if k.unread == nil {
@@ -173,7 +202,8 @@ func (k *Keeper) unhealthy(ctx context.Context, err error) {
 	k.unread, k.news = err, true
 }
 
-// read replaces what is known of the host, and has addresses announced again whose uplink came up meanwhile.
+// read replaces what is known of the host, and has addresses checked and announced again whose uplink came up
+// meanwhile.
 func (k *Keeper) read(ctx context.Context, now time.Time) error {
 	have, err := k.host.Read(ctx)
 	if err != nil {
@@ -185,10 +215,12 @@ func (k *Keeper) read(ctx context.Context, now time.Time) error {
 	for name, link := range have.Links {
 		k.names[link.Index] = name
 	}
-	for ip, s := range k.announcer.series {
-		old, link := before.Links[s.uplink], have.Links[s.uplink]
-		if link.Running && (!old.Running || k.interrupt[s.uplink] || !bytes.Equal(old.HardwareAddr, link.HardwareAddr)) {
-			k.announcer.restart(now, ip)
+	k.own()
+	k.inherit()
+	for _, name := range slices.Sorted(maps.Keys(have.Links)) {
+		old, link := before.Links[name], have.Links[name]
+		if link.Running && (!old.Running || k.interrupt[name] || !bytes.Equal(old.HardwareAddr, link.HardwareAddr)) {
+			k.relinked(now, name)
 		}
 	}
 	maps.DeleteFunc(k.interrupt, func(uplink string, _ bool) bool { return have.Links[uplink].Running })

@@ -9,19 +9,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
-
-// order is an object as the controller writes it.
-func order(generation int64, addresses ...v1alpha1.Address) *v1alpha1.NodeAddresses {
-	return &v1alpha1.NodeAddresses{
-		ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "u1", Generation: generation},
-		Spec:       v1alpha1.NodeAddressesSpec{Addresses: addresses},
-	}
-}
 
 // A keeper lives on the clock that it is given, and the same story has the same end, step by step.
 func TestAKeeperIsDeterministic(t *testing.T) {

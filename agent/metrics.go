@@ -15,6 +15,9 @@ type Metrics struct {
 	steps, announcements      *metrics.CounterVec
 	statusWrites              *metrics.CounterVec
 	watchRestarts, readErrors *metrics.Counter
+	claims                    *metrics.Counter
+	probes, conflicts         *metrics.CounterVec
+	liveReads                 *metrics.CounterVec
 }
 
 // NewMetrics makes the agent's metrics and hands them to register.
@@ -41,8 +44,15 @@ func NewMetrics(register func(...metrics.Registerable)) *Metrics {
 		statusWrites:  vec("status_writes_total", "Writes of the object's status, by result (ok, error).", "result"),
 		watchRestarts: counter("watch_restarts_total", "How often a watch of the host's network began, the first time included."),
 		readErrors:    counter("read_errors_total", "How often the host's network could not be read."),
+		claims:        counter("claims_total", "Claims of other machines to addresses of this node."),
+		probes:        vec("probes_total", "Probes for an address on its uplink, by result (ok, error).", "result"),
+		conflicts: vec("conflicts_total", "Addresses that another machine answered for, by outcome (occupied: a new address was "+
+			"not bound; yielded: unbound, because the API server could not be asked; defended: announced).", "outcome"),
+		liveReads: vec("live_reads_total", "Live reads of the object because of a conflict or after an absence, by result (ok, error).",
+			"result"),
 	}
-	register(m.bound, m.failed, m.applySeconds, m.steps, m.announcements, m.statusWrites, m.watchRestarts, m.readErrors)
+	register(m.bound, m.failed, m.applySeconds, m.steps, m.announcements, m.statusWrites, m.watchRestarts, m.readErrors,
+		m.claims, m.probes, m.conflicts, m.liveReads)
 	return m
 }
 
@@ -95,5 +105,29 @@ func (m *Metrics) applying() (done func(bound, failed int)) {
 		m.applySeconds.Observe(time.Since(began).Seconds())
 		m.bound.Set(float64(bound))
 		m.failed.Set(float64(failed))
+	}
+}
+
+func (m *Metrics) claimed() {
+	if m != nil {
+		m.claims.Inc()
+	}
+}
+
+func (m *Metrics) probed(ok bool) {
+	if m != nil {
+		m.probes.WithLabelValues(result(ok)).Inc()
+	}
+}
+
+func (m *Metrics) conflicted(outcome string) {
+	if m != nil {
+		m.conflicts.WithLabelValues(outcome).Inc()
+	}
+}
+
+func (m *Metrics) readLive(ok bool) {
+	if m != nil {
+		m.liveReads.WithLabelValues(result(ok)).Inc()
 	}
 }

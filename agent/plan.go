@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/conflict"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
@@ -25,7 +26,10 @@ const (
 )
 
 // trouble is why an address cannot be served as things are.
-type trouble struct{ reason, message string }
+type trouble struct {
+	reason, message string
+	other           string // the hardware address of who has it
+}
 
 // byPlace groups addresses by the interface that a step works on.
 type byPlace map[string][]netip.Addr
@@ -94,7 +98,7 @@ type planner struct {
 }
 
 func (p *planner) fail(ip netip.Addr, reason, format string, args ...any) {
-	p.troubles[ip] = trouble{reason, fmt.Sprintf(format, args...)}
+	p.troubles[ip] = trouble{reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
 func (p *planner) hold(w want) {
@@ -106,6 +110,15 @@ func (p *planner) hold(w want) {
 	if other, ok := p.foreign[w.ip]; ok && !isBound {
 		p.fail(w.ip, ReasonAddressInUse, "%s is on %s already and was not put there by Mooring: remove it there "+
 			"(ip address del %s dev %s) or exclude it from its pool", w.ip, other.Interface, other.Prefix, other.Interface)
+		return
+	}
+	switch w.verdict {
+	case conflict.Tested:
+		return
+	case conflict.Taken:
+		p.troubles[w.ip] = trouble{reason: ReasonAddressInUse, other: w.other, message: fmt.Sprintf("another machine, %s on %s, "+
+			"answers for %s: it is bound once that machine is silent; remove it there or exclude it from its pool",
+			w.other, w.uplink, w.ip)}
 		return
 	}
 	link, exists := p.have.Links[w.ifname]
@@ -249,7 +262,7 @@ func (p *planner) steps() []netif.Step {
 // kept says that the address belongs here, be it on another interface.
 func (p *planner) kept(ip netip.Addr) bool {
 	w, ok := find(p.wants, ip)
-	return ok && w.ifname != interfaceNone && (w.state == v1alpha1.Hold || w.state == v1alpha1.Yield)
+	return ok && w.ifname != interfaceNone && w.verdict != conflict.Taken && (w.state == v1alpha1.Hold || w.state == v1alpha1.Yield)
 }
 
 // planReleaseAll removes everything that is ours.

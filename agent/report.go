@@ -126,7 +126,9 @@ func (r *reporter) write(ctx context.Context) (time.Duration, error) {
 		return 0, nil
 	}
 	status := *wanted
-	status.Conditions = slices.Clone(written.Status.Conditions)
+	status.Conditions = slices.DeleteFunc(slices.Clone(written.Status.Conditions), func(c metav1.Condition) bool {
+		return meta.FindStatusCondition(wanted.Conditions, c.Type) == nil
+	})
 	for _, condition := range wanted.Conditions {
 		meta.SetStatusCondition(&status.Conditions, condition)
 	}
@@ -168,7 +170,7 @@ func statusPatch(status v1alpha1.NodeAddressesStatus) ([]byte, error) {
 	}
 	// A merge patch leaves alone what it does not name, so what is empty is named as null.
 	fields := map[string]json.RawMessage{}
-	for _, name := range []string{"pending", "failed", "nodeAddresses", "healthPort", "bootID"} {
+	for _, name := range []string{"pending", "failed", "contested", "nodeAddresses", "healthPort", "bootID"} {
 		fields[name] = json.RawMessage("null")
 	}
 	present := map[string]json.RawMessage{}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,9 +16,18 @@ import (
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 )
 
+const (
+	// liveTimeout is how long a live read may take: whoever waits for it may be answering for another's address.
+	liveTimeout = time.Second
+	// watchSlack is how much shorter than asked for a watch may last without having been broken.
+	watchSlack = 2 * time.Second
+)
+
 // source is the node's object as the API server tells it. A reflector keeps it; there is one object, so a store with
 // an index is not needed, and what is "cannot ask" is decided here.
 type source struct {
+	client    *v1alpha1.Client
+	nodeName  string
 	reflector *cache.Reflector
 	changed   chan struct{}
 
@@ -25,10 +35,14 @@ type source struct {
 	object *v1alpha1.NodeAddresses // nil: there is none, or it was never read
 	listed bool
 	online bool
+	// A watch that ends before its time was broken, however soon the next one works.
+	watching time.Time     // when the last one began
+	lasting  time.Duration // for how long it was asked for
+	broken   bool          // one was broken, and the next one works
 }
 
 func newSource(client *v1alpha1.Client, nodeName string) *source {
-	s := &source{changed: make(chan struct{}, 1)}
+	s := &source{client: client, nodeName: nodeName, changed: make(chan struct{}, 1)}
 	inner := v1alpha1.NewListWatch(client, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, nodeName).String()
 	})
@@ -46,6 +60,7 @@ func newSource(client *v1alpha1.Client, nodeName string) *source {
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			w, err := inner.WatchWithContext(ctx, o)
 			s.asked(err)
+			s.watched(err, o.TimeoutSeconds)
 			return w, err
 		},
 	}
@@ -68,6 +83,45 @@ func (s *source) asked(err error) {
 	if was != (err == nil) {
 		s.wake()
 	}
+}
+
+// watched notes that a watch was begun, and whether the one before had been broken.
+func (s *source) watched(err error, seconds *int64) {
+	if err != nil {
+		return
+	}
+	now := time.Now()
+	s.mu.Lock()
+	was := !s.watching.IsZero() && now.Sub(s.watching) < s.lasting-watchSlack
+	s.broken = s.broken || was
+	s.watching, s.lasting = now, 0
+	if seconds != nil {
+		s.lasting = time.Duration(*seconds) * time.Second
+	}
+	s.mu.Unlock()
+	if was {
+		s.wake()
+	}
+}
+
+// rejoined says, once, that a watch works again after one that was broken.
+func (s *source) rejoined() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	broken := s.broken
+	s.broken = false
+	return broken
+}
+
+// live reads the object from the API server, which asks etcd: no resourceVersion means the newest.
+func (s *source) live(ctx context.Context) (*v1alpha1.NodeAddresses, error) {
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	object, err := s.client.Get(ctx, s.nodeName, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read NodeAddresses %s: %w", s.nodeName, err)
+	}
+	return object, nil
 }
 
 func (s *source) wake() {

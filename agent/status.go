@@ -43,7 +43,7 @@ func (k *Keeper) tell(now time.Time) (at time.Time, later bool) {
 
 // pacing says that announcements wait for nothing but their turn.
 func (k *Keeper) pacing() bool {
-	return len(k.announcer.queue) > 0 && k.announcer.queue[0].sent == 0
+	return len(k.announcer.queue) > 0 && !k.announcer.queue[0].heard
 }
 
 // status is what there is to report now.
@@ -62,9 +62,17 @@ func (k *Keeper) status() v1alpha1.NodeAddressesStatus {
 		status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse,
 			Reason: ReasonHostUnreadable, Message: k.unread.Error()}}
 	}
+	if c, ok := k.blindness(); ok {
+		status.Conditions = append(status.Conditions, c)
+	}
 	for _, ip := range slices.SortedFunc(maps.Keys(k.failed), netip.Addr.Compare) {
 		status.Failed = append(status.Failed, v1alpha1.FailedAddress{
-			Address: ip.String(), Reason: k.failed[ip].reason, Message: k.failed[ip].message})
+			Address: ip.String(), Reason: k.failed[ip].reason, Message: k.failed[ip].message,
+			HardwareAddress: k.failed[ip].other})
+	}
+	for _, c := range k.conflicts.Contests() {
+		status.Contested = append(status.Contested, v1alpha1.ContestedAddress{
+			Address: c.IP.String(), HardwareAddress: c.Other, Interface: c.Uplink})
 	}
 	for _, w := range k.wants {
 		if _, failed := k.failed[w.ip]; !failed && k.pending(w) {
@@ -108,11 +116,15 @@ func nodeAddresses(have *netif.State) []v1alpha1.NodeAddress {
 		if !default4 && !default6 && (h.Prefix.IsSingleIP() || inward(link, ports[link.Index])) {
 			continue
 		}
-		list = append(list, v1alpha1.NodeAddress{
+		address := v1alpha1.NodeAddress{
 			Interface: h.Interface,
 			Address:   h.Prefix.String(),
 			Default:   ip.Is4() && default4 || ip.Is6() && default6,
-		})
+		}
+		if len(link.HardwareAddr) == hardwareAddrLen {
+			address.HardwareAddress = link.HardwareAddr.String()
+		}
+		list = append(list, address)
 	}
 	slices.SortFunc(list, func(x, y v1alpha1.NodeAddress) int {
 		return strings.Compare(x.Interface+" "+x.Address, y.Interface+" "+y.Address)
