@@ -34,6 +34,7 @@ type apiServer struct {
 	objects  map[string]*v1alpha1.NodeAddresses
 	log      []change
 	patches  int
+	gets     int
 	down     int           // HTTP status with which everything is refused; 0: it works
 	held     chan struct{} // patches wait until it is closed; nil: they do not
 	watchers map[*http.Request]bool
@@ -137,6 +138,12 @@ func (s *apiServer) patchCount() int {
 	return s.patches
 }
 
+func (s *apiServer) getCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gets
+}
+
 func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	s.mu.Lock()
@@ -164,6 +171,7 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 func (s *apiServer) get(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.gets++
 	object := s.objects[r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]]
 	if object == nil {
 		s.fail(w, http.StatusNotFound)

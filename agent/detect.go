@@ -39,6 +39,9 @@ const (
 	hardwareAddrLen = 6
 )
 
+// errNoCarrier: what is sent on a link without carrier is lost without an error, and the silence proves nothing.
+var errNoCarrier = errors.New("the link has no carrier")
+
 // detection is what a keeper knows about other machines with its addresses.
 type detection struct {
 	conflicts *conflict.Detector
@@ -185,10 +188,7 @@ func (k *Keeper) ruled(ctx context.Context, now time.Time) {
 
 // subjects are the addresses that other machines may not answer for: held here, on a link with neighbours.
 func subjects(wants []want, have *netif.State) []conflict.Subject {
-	bound := make(map[netip.Addr]bool, len(have.Bound))
-	for place := range have.Bound {
-		bound[place.IP] = true
-	}
+	bound := boundOn(have)
 	list := make([]conflict.Subject, 0, len(wants))
 	for _, w := range wants {
 		link, ok := have.Links[w.uplink]
@@ -257,7 +257,10 @@ func (k *Keeper) probe(ctx context.Context, now time.Time) (time.Duration, bool)
 		if !k.probing.AllowN(now, 1) {
 			return probeBurst / 2 * time.Second / probeRate, true
 		}
-		err := k.host.Probe(p.Uplink, p.IP)
+		err := errNoCarrier
+		if k.have.Links[p.Uplink].Running {
+			err = k.host.Probe(p.Uplink, p.IP)
+		}
 		switch {
 		case err != nil && !k.dumb[p.Uplink]:
 			k.dumb[p.Uplink] = true
@@ -277,7 +280,6 @@ func (k *Keeper) act(ctx context.Context, now time.Time, d conflict.Decision) {
 	if d.Other != "" {
 		log = log.WithValues("hardwareAddress", d.Other)
 	}
-	k.news = true
 	switch d.Kind {
 	case conflict.Cleared:
 		log.V(1).Info("Nobody answers for the new address")
@@ -294,6 +296,7 @@ func (k *Keeper) act(ctx context.Context, now time.Time, d conflict.Decision) {
 		log.Info("Another machine answers for the address that is held here; asking the API server whose it is")
 	case conflict.Contested:
 		log.Info("The API server says that the address belongs here; it is defended against the other machine")
+		k.news = true
 	case conflict.Defend:
 		log.Info("Defending the address by an announcement")
 		k.metrics.conflicted("defended")
@@ -312,11 +315,13 @@ func (k *Keeper) act(ctx context.Context, now time.Time, d conflict.Decision) {
 		k.announcer.repeat(now, d.IP)
 	case conflict.Settled:
 		log.Info("Nothing was heard of the other machine for a while; the address is not contested any more")
+		k.news = true
 	case conflict.ProxyFound:
 		log.Info("A machine answers for every address (proxy ARP); what it says is ignored on this uplink")
-		k.dirty, k.proved = true, true
+		k.dirty, k.proved, k.news = true, true, true
 	case conflict.ProxyForgotten:
 		log.Info("A machine does not answer for every address any more; what it says counts again on this uplink")
+		k.news = true
 	}
 }
 

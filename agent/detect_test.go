@@ -132,10 +132,11 @@ func TestACutOffNodeYieldsToItsSuccessor(t *testing.T) {
 	for i := range 300 {
 		all = append(all, hold(fmt.Sprintf("10.0.%d.%d", 1+i/100, i%100)))
 	}
+	all = append(all, hold("fd00::11"))
 	o := order(1, append(all, hold(vip6))...)
 	s.watch(o)
 	s.play(time.Minute)
-	require.Len(t, s.host.bound(), 301)
+	require.Len(t, s.host.bound(), 302)
 	s.cut(o)
 	for _, a := range all {
 		s.take(a.Address)
@@ -143,7 +144,8 @@ func TestACutOffNodeYieldsToItsSuccessor(t *testing.T) {
 	}
 	s.play(5 * time.Second)
 	assert.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
-	assert.Len(t, s.status.Failed, 300)
+	assert.Len(t, s.status.Failed, 301)
+	assert.Len(t, s.host.state.Proxies, 1)
 	assert.Equal(t, inUse, s.failed()["10.0.1.7"])
 	announced := s.announced("10.0.1.7")
 	assert.Len(t, s.host.state.Guard.Addresses, 1)
@@ -152,10 +154,47 @@ func TestACutOffNodeYieldsToItsSuccessor(t *testing.T) {
 
 	clear(s.owned)
 	s.play(8 * time.Second)
-	assert.Len(t, s.host.bound(), 301)
-	assert.Len(t, s.host.state.Guard.Addresses, 301)
+	assert.Len(t, s.host.bound(), 302)
+	assert.Len(t, s.host.state.Guard.Addresses, 302)
+	assert.Len(t, s.host.state.Proxies, 2)
 	assert.Greater(t, s.announced("10.0.1.7"), announced)
 	assert.Empty(t, s.status.Failed)
+}
+
+// Nothing is bound without its guard, also not what comes back while the API server is away; and nothing else is mended.
+func TestWhatComesBackIsGuarded(t *testing.T) {
+	s := newStage(t, vip4, vip6)
+	o := order(1, hold(vip4), hold(vip6), hold("10.0.0.11"))
+	s.take("10.0.0.11")
+	s.watch(o)
+	s.play(time.Minute)
+	s.cut(o)
+	s.take(vip4)
+	s.claim(vip4)
+	s.play(5 * time.Second)
+	require.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
+	s.host.change(func(state *netif.State) { state.Guard = netif.Guard{Addresses: map[netip.Addr]struct{}{}} })
+	s.keeper.Notice(netif.Event{Kind: netif.LostEvent})
+	s.play(5 * time.Second)
+	assert.Empty(t, s.host.state.Guard.Addresses, "not while nothing comes back")
+	clear(s.owned)
+	s.play(10 * time.Second)
+	assert.Equal(t, []string{vip4 + "@pl0", vip6 + "@pl0"}, s.host.bound(), "the one that was never bound waits for the API server")
+	assert.Len(t, s.host.state.Guard.Addresses, 2)
+}
+
+// Without a carrier nobody can be heard: a new address waits.
+func TestALinkWithoutCarrierProvesNothing(t *testing.T) {
+	s := newStage(t)
+	s.link(func(l *netif.Link) { l.Running = false })
+	s.watch(order(1, hold(vip4)))
+	s.play(time.Minute)
+	assert.Empty(t, s.host.bound())
+	assert.Equal(t, []string{vip4}, s.status.Pending)
+	s.link(func(l *netif.Link) { l.Running = true })
+	s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, HardwareAddr: ourMAC})
+	s.play(2 * time.Second)
+	assert.Len(t, s.host.bound(), 1)
 }
 
 // What was yielded and can be asked for again stays with who answers for it, until it is silent.
@@ -377,6 +416,7 @@ func TestWhoCannotListenSaysSo(t *testing.T) {
 	s.host.deaf = errors.New("no socket")
 	s.watch(order(1, hold(vip4)))
 	s.play(time.Second)
+	assert.Len(t, s.host.bound(), 1)
 	c := meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection)
 	require.NotNil(t, c)
 	assert.Contains(t, c.Message, "no socket")

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,7 +26,8 @@ type fakeHost struct {
 	broken    error                // Read fails with it
 	probed    []netif.Event        // probes, as uplink and IP, in order
 	watched   map[string][]netip.Addr
-	deaf      error // Listen fails with it
+	deaf      error                           // Listen fails with it
+	foreign   map[netip.Addr]net.HardwareAddr // other machines that answer probes
 }
 
 func newFakeHost(t testing.TB) *fakeHost {
@@ -127,6 +129,9 @@ func (h *fakeHost) Probe(uplink string, ip netip.Addr) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.probed = append(h.probed, netif.Event{Interface: uplink, IP: ip})
+	if mac := h.foreign[ip]; mac != nil {
+		h.events <- netif.Event{Kind: netif.ClaimEvent, Interface: uplink, IP: ip, HardwareAddr: mac}
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (k *Keeper) obeyWire(ctx context.Context, now time.Time) {
 	moved := k.proofs()
 	if len(moved) > 0 {
 		steps, failed := plan(k.wants, &k.have)
-		if k.run(ctx, now, only(steps, moved), failed) {
+		if k.run(ctx, now, only(steps, moved, boundOn(&k.have)), failed) {
 			if err := k.read(ctx, now); err != nil {
 				k.unhealthy(ctx, err)
 				k.stale = true
@@ -50,10 +50,7 @@ func (k *Keeper) obeyWire(ctx context.Context, now time.Time) {
 
 // proofs are the addresses that are bound and taken by another machine, and those that were and are free again.
 func (k *Keeper) proofs() map[netip.Addr]bool {
-	bound := make(map[netip.Addr]bool, len(k.have.Bound))
-	for place := range k.have.Bound {
-		bound[place.IP] = true
-	}
+	bound := boundOn(&k.have)
 	proofs := map[netip.Addr]bool{}
 	for _, w := range k.wants {
 		if w.verdict == conflict.Taken && bound[w.ip] || k.conflicts.Returning(w.ip) && !bound[w.ip] {
@@ -63,20 +60,29 @@ func (k *Keeper) proofs() map[netip.Addr]bool {
 	return proofs
 }
 
-// only leaves of the steps what they do to the given addresses. A guard that has to be made anew is made whole, for
-// nothing is bound without it.
-func only(steps []netif.Step, ips map[netip.Addr]bool) []netif.Step {
+// only leaves of the steps what they do to the given addresses. A guard that has to be made anew before one is bound
+// covers what else is bound, too.
+func only(steps []netif.Step, ips, bound map[netip.Addr]bool) []netif.Step {
 	binds := slices.ContainsFunc(steps, func(s netif.Step) bool {
 		return s.Kind == netif.Bind && slices.ContainsFunc(s.Addresses, func(ip netip.Addr) bool { return ips[ip] })
 	})
 	var kept []netif.Step
 	for _, s := range steps {
-		if s.Kind != netif.BuildGuard || !binds {
-			s.Addresses = slices.DeleteFunc(slices.Clone(s.Addresses), func(ip netip.Addr) bool { return !ips[ip] })
-		}
-		if len(s.Addresses) > 0 && (s.Kind != netif.BuildGuard || binds) {
+		build := s.Kind == netif.BuildGuard
+		s.Addresses = slices.DeleteFunc(slices.Clone(s.Addresses), func(ip netip.Addr) bool {
+			return !ips[ip] && !(build && bound[ip])
+		})
+		if len(s.Addresses) > 0 && (!build || binds) {
 			kept = append(kept, s)
 		}
 	}
 	return kept
+}
+
+func boundOn(have *netif.State) map[netip.Addr]bool {
+	bound := make(map[netip.Addr]bool, len(have.Bound))
+	for place := range have.Bound {
+		bound[place.IP] = true
+	}
+	return bound
 }

@@ -134,6 +134,9 @@ func (d *Detector) forget(uplink string, others []string) {
 
 // forgetOld forgets the proxies that were not heard for long.
 func (d *Detector) forgetOld(now time.Time) {
+	if d.until(now, never) > 0 {
+		return
+	}
 	for _, p := range d.Proxies() {
 		if now.Sub(d.segments[p.Uplink].proxies[p.Other]) >= proxyKept {
 			d.forget(p.Uplink, []string{p.Other})

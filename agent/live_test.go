@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+// contested starts an agent that holds an address for which another machine answers.
+func contested(t *testing.T) (*apiServer, *fakeHost) {
+	t.Helper()
+	api, host := newAPIServer(t), newFakeHost(t)
+	host.state = stateWith(vip4)
+	link := host.state.Links["eth0"]
+	link.HardwareAddr = ourMAC
+	host.state.Links["eth0"] = link
+	host.foreign = map[netip.Addr]net.HardwareAddr{netip.MustParseAddr(vip4): theirMAC}
+	g := api.put("n1", "u1", hold(vip4))
+	start(t, host, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	return api, host
+}
+
+func claimed() netif.Event {
+	return netif.Event{Kind: netif.ClaimEvent, Interface: "eth0", IP: netip.MustParseAddr(vip4), HardwareAddr: theirMAC}
+}
+
+// The agent asks the API server whose an address is before it insists on it.
+func TestAnAgentAsksTheAPIServer(t *testing.T) {
+	api, host := contested(t)
+	host.events <- claimed()
+	eventually(t, "reported", func() bool { return len(api.status("n1").Contested) == 1 })
+	assert.Equal(t, []v1alpha1.ContestedAddress{{Address: vip4, HardwareAddress: theirMAC.String(), Interface: "eth0"}},
+		api.status("n1").Contested)
+	assert.Positive(t, api.getCount())
+	assert.Len(t, host.bound(), 1)
+}
+
+// Whatever it gets instead of the object, it yields.
+func TestAnAgentThatCannotAskYields(t *testing.T) {
+	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusServiceUnavailable} {
+		t.Run(http.StatusText(code), func(t *testing.T) {
+			api, host := contested(t)
+			api.refuse(code)
+			host.events <- claimed()
+			eventually(t, "yielded", func() bool { return len(host.bound()) == 0 })
+			api.refuse(0)
+			eventually(t, "reported", func() bool {
+				failed := api.status("n1").Failed
+				return len(failed) == 1 && failed[0].HardwareAddress == theirMAC.String()
+			})
+		})
+	}
+}
+
+// A watch that breaks may have shown nothing for a while, also when the next one works at once.
+func TestAnAgentAsksAfterABrokenWatch(t *testing.T) {
+	api, host := newAPIServer(t), newFakeHost(t)
+	link := host.state.Links["eth0"]
+	link.HardwareAddr = ourMAC
+	host.state.Links["eth0"] = link
+	g := api.put("n1", "u1", hold(vip4))
+	start(t, host, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	assert.Zero(t, api.getCount())
+	api.server.CloseClientConnections()
+	eventually(t, "asked", func() bool { return api.getCount() > 0 })
+}
