@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -323,4 +324,34 @@ func TestReadyNamesWhatIsInTheWay(t *testing.T) {
 	sh(t, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=1; ip address add 10.9.9.9/24 dev eth0") // a setting makes no event
 	eventually(t, "a silent kernel is recognised", condition(ReasonKernelSettings))
 	assert.Contains(t, api.status("n1").Conditions[0].Message, "net.ipv4.conf.eth0.arp_ignore=0")
+}
+
+// A foreign host uses an address of the pool. It is not bound and named, for IPv4 and IPv6, until the host is gone; and
+// what a foreign host takes later from a node that cannot ask is given to it.
+func TestAForeignHostKeepsItsAddress(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	peer := node(t)
+	mac := strings.Fields(sh(t, "%s ip -brief link show eth0", peer))[2]
+	sh(t, `%s sh -ec 'ip address add 10.0.0.10/24 dev eth0; ip address add fd00::10/64 dev eth0 nodad'`, peer)
+	api := newAPIServer(t)
+	g := api.put("n1", "u1", hold("10.0.0.10"), hold("fd00::10"), hold("10.0.0.11"), hold("fd00::11"))
+	run(t, api)
+	eventually(t, "acknowledged", api.acknowledged("u1", g))
+	status := api.status("n1")
+	require.Len(t, status.Failed, 2)
+	for _, f := range status.Failed {
+		assert.Equal(t, ReasonAddressInUse, f.Reason, f.Message)
+		assert.Equal(t, mac, f.HardwareAddress)
+	}
+	assert.EqualValues(t, 2, status.Bound)
+	sh(t, `%s sh -ec 'ip address del 10.0.0.10/24 dev eth0; ip address del fd00::10/64 dev eth0'`, peer)
+	eventually(t, "bound", func() bool { return api.status("n1").Bound == 4 && len(api.status("n1").Failed) == 0 })
+
+	api.refuse(http.StatusServiceUnavailable)
+	sh(t, `%s sh -ec 'ip address add 10.0.0.10/24 dev eth0; sysctl -qw net.ipv4.conf.eth0.arp_notify=1
+ip link set eth0 down; ip link set eth0 up'`, peer) // tells the segment of its addresses
+	eventually(t, "yielded", func() bool { return works(t, "! ip -o address show dev pl0 | grep -q 10.0.0.10/32") })
+	assert.True(t, works(t, "ip -o address show dev pl0 | grep -q 10.0.0.11/32"))
 }
