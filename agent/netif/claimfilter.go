@@ -123,7 +123,7 @@ func arpClaims(spans []span) []bpf.Instruction {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0x0604, SkipTrue: refuse},
 	})
 	program = append(program, bpf.LoadAbsolute{Off: sender, Size: 4})
-	return append(program, within(spans)...)
+	return within(program, spans)
 }
 
 // discoveryClaims lets neighbour advertisements through whose target lies in a span, and neighbour and router
@@ -147,7 +147,7 @@ func discoveryClaims(spans []span) []bpf.Instruction {
 	program = append(program, fromSource...)
 	program = append(program, bpf.Jump{Skip: uint32(len(fromTarget))})
 	program = append(program, fromTarget...)
-	return append(program, within(spans)...)
+	return within(program, spans)
 }
 
 // foldedKey computes claimKey of the IPv6 address at off.
@@ -173,60 +173,59 @@ func guarded(program []bpf.Instruction) []bpf.Instruction {
 	return append(program, bpf.Jump{Skip: 1}, bpf.RetConstant{Val: 0})
 }
 
-// within lets the frame through when the key in the accumulator lies in one of the sorted spans.
+// within adds what lets the frame through when the key in the accumulator lies in one of the sorted spans, and ends
+// the program.
 //
 // Keys are compared by their distance from the first: the kernel needs one instruction more for each constant of
 // 2^31 or more, and old kernels limit the size of a program (net.core.optmem_max) to 20 kB.
-func within(spans []span) []bpf.Instruction {
+func within(program []bpf.Instruction, spans []span) []bpf.Instruction {
 	base := spans[0].lo
 	near := make([]span, len(spans))
 	for i, s := range spans {
 		near[i] = span{s.lo - base, s.hi - base}
 	}
-	return append([]bpf.Instruction{bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: base}}, search(near)...)
+	program = slices.Grow(program, 3*len(spans)+8)
+	return search(append(program, bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: base}), near)
 }
 
-func search(spans []span) []bpf.Instruction {
+func search(program []bpf.Instruction, spans []span) []bpf.Instruction {
 	if len(spans) <= leafSpans {
-		return leaf(spans)
+		return leaf(program, spans)
 	}
 	mid := len(spans) / 2
-	left := search(spans[:mid])
-	var program []bpf.Instruction
-	// A conditional jump reaches 255 instructions, an unconditional one any.
-	if len(left) <= 255 {
-		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[mid].lo, SkipTrue: uint8(len(left))})
+	at := len(program)
+	// A conditional jump reaches 255 instructions, which is enough for this many spans; an unconditional one any.
+	const near = 64
+	if mid <= near {
+		program = search(append(program, nil), spans[:mid])
+		program[at] = bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: spans[mid].lo, SkipTrue: uint8(len(program) - at - 1)}
 	} else {
-		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: spans[mid].lo, SkipTrue: 1},
-			bpf.Jump{Skip: uint32(len(left))})
+		program = search(append(program, nil, nil), spans[:mid])
+		program[at] = bpf.JumpIf{Cond: bpf.JumpLessThan, Val: spans[mid].lo, SkipTrue: 1}
+		program[at+1] = bpf.Jump{Skip: uint32(len(program) - at - 2)}
 	}
-	program = append(program, left...)
-	return append(program, search(spans[mid:])...)
+	return search(program, spans[mid:])
 }
 
-// leaf ends the program either way.
-func leaf(spans []span) []bpf.Instruction {
-	var program []bpf.Instruction
+// leaf compares the few spans that are left, and ends this branch of the program.
+func leaf(program []bpf.Instruction, spans []span) []bpf.Instruction {
+	size := 0
+	for _, s := range spans {
+		size++
+		if s.lo != s.hi {
+			size++
+		}
+	}
+	refusal := len(program) + size
+	to := func(end int) uint8 { return uint8(end - len(program) - 1) }
 	for _, s := range spans {
 		if s.lo == s.hi {
-			program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: s.lo})
+			program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: s.lo, SkipTrue: to(refusal + 1)})
 			continue
 		}
 		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: s.lo, SkipTrue: refuse},
-			bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: s.hi})
-	}
-	refusal := len(program)
-	for i, in := range program {
-		jump, _ := in.(bpf.JumpIf)
-		if jump.SkipTrue == refuse {
-			jump.SkipTrue = uint8(refusal - i - 1)
-		} else {
-			jump.SkipTrue = uint8(refusal + 1 - i - 1)
-		}
-		program[i] = jump
+			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: s.lo, SkipTrue: to(refusal)},
+			bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: s.hi, SkipTrue: to(refusal)}) // one further on, to the one after
 	}
 	return append(program, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: filterSpace})
 }

@@ -108,6 +108,23 @@ func TestTheFilterLetsThroughWhatIsWatched(t *testing.T) {
 	}
 }
 
+// A filter that is too small for all spans gives up the narrowest gaps first: strangers of other ranges stay out.
+func TestACoarseFilterKeepsTheWideGaps(t *testing.T) {
+	var list []netip.Addr
+	for _, ip := range slices.Concat(block("10.0.0.0", 1000), block("192.168.0.0", 1000)) {
+		if b := ip.As4(); b[3]%2 == 0 {
+			list = append(list, ip)
+		}
+	}
+	pass, _ := filterOf(t, list, 3)
+	for _, ip := range list {
+		assert.True(t, claimed(pass, ip), ip)
+	}
+	for _, ip := range ips("9.255.255.255", "10.0.4.0", "10.200.0.0", "172.16.0.1", "192.167.255.255", "192.168.4.0", "255.255.255.254") {
+		assert.False(t, claimed(pass, ip), ip)
+	}
+}
+
 // claimed says whether the announcement of ip passes.
 func claimed(pass passes, ip netip.Addr) bool {
 	return pass(announcement(herMAC, ip)[0])
