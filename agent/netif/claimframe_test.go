@@ -14,6 +14,14 @@ var (
 	hisMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x22}
 )
 
+func ips(list ...string) []netip.Addr {
+	out := make([]netip.Addr, len(list))
+	for i, s := range list {
+		out[i] = netip.MustParseAddr(s)
+	}
+	return out
+}
+
 // discoveryFrame is a message of neighbour discovery from src, as herMAC sends it.
 func discoveryFrame(src, dst string, icmp ...[]byte) []byte {
 	return discovery(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, herMAC, netip.MustParseAddr(src), netip.MustParseAddr(dst),

@@ -1,7 +1,6 @@
 package netif
 
 import (
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -63,14 +62,6 @@ func state(t testing.TB, host *Host) State {
 	s, err := host.Read(t.Context())
 	require.NoError(t, err)
 	return s
-}
-
-func ips(list ...string) []netip.Addr {
-	out := make([]netip.Addr, len(list))
-	for i, s := range list {
-		out[i] = netip.MustParseAddr(s)
-	}
-	return out
 }
 
 func TestBindCreatesWhatIsMissingAndLeavesOthersAlone(t *testing.T) {
