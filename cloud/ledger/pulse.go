@@ -77,9 +77,10 @@ func (l *Ledger) Probed(findings []Finding, now time.Time) {
 			n.probed = true
 			l.dirty(n)
 		}
-		if n.Pulse == f.Pulse {
+		if n.Pulse == f.Pulse && n.JudgedBy.IsZero() {
 			continue
 		}
+		n.JudgedBy = time.Time{}
 		n.Pulse, n.PulseSince, n.lostAt = f.Pulse, now, time.Time{}
 		if f.Pulse == lb.PulseLost {
 			n.lostAt = now

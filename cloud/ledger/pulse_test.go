@@ -106,7 +106,8 @@ func TestUnprobedNodeIsLostByItsCondition(t *testing.T) {
 // TestNewControllerAsksBeforeItBelieves: after an outage of the control plane a node's condition may be Unknown although
 // its host is well. Who has just come hears its own probe first.
 func TestNewControllerAsksBeforeItBelieves(t *testing.T) {
-	for _, answers := range []bool{true, false} {
+	for _, c := range []struct{ answers, says bool }{{true, true}, {false, true}, {false, false}} {
+		answers, says := c.answers, c.says
 		w := newWorld(t, office, "n1", "n2")
 		uid := w.create("web")
 		w.settle()
@@ -122,8 +123,12 @@ func TestNewControllerAsksBeforeItBelieves(t *testing.T) {
 		assert.Equal(t, node, w.ledger.View(uid).Addresses[0].Node)
 		if answers {
 			w.pulse(node, lb.PulseAnswering)
+		} else if says {
+			w.pulse(node, lb.PulseNone)
 		}
-		w.pass(place.FirstPulse)
+		if !says {
+			w.pass(place.FirstPulse)
+		}
 		w.settle()
 		assert.Equal(t, answers, w.ledger.View(uid).Addresses[0].Node == node)
 	}

@@ -23,7 +23,9 @@ type Node struct {
 
 // Change is news about a node.
 type Change struct {
-	Node  string
+	Node string
+	// Pulse as it is now. PulseNone is reported, too, of a node that is silent and not judged: whoever waits for the
+	// probe need not wait any more.
 	Pulse lb.Pulse
 	// First: the port has answered for the first time, which is to be recorded for the next leader.
 	First bool
@@ -61,6 +63,8 @@ type Judge struct {
 type node struct {
 	Node
 	pulse lb.Pulse
+	// said: something was reported of it, if only that nothing is known.
+	said bool
 	// run is the number of silent rounds in a row.
 	run int
 	// asked for a burst at this time, which has not been judged; zero: no.
@@ -254,18 +258,18 @@ func (n *node) answered(answer Answer) []Change {
 		pulse = lb.PulseRefusing
 	}
 	if !n.Answered {
-		n.Answered, n.pulse = true, pulse
+		n.Answered, n.pulse, n.said = true, pulse, true
 		return []Change{{Node: n.Name, Pulse: pulse, First: true}}
 	}
 	return n.turn(pulse)
 }
 
-// turn returns a change when the pulse is another one.
+// turn returns a change when the pulse is another one, or the first that is reported.
 func (n *node) turn(pulse lb.Pulse) []Change {
-	if n.pulse == pulse {
+	if n.pulse == pulse && n.said {
 		return nil
 	}
-	n.pulse = pulse
+	n.pulse, n.said = pulse, true
 	return []Change{{Node: n.Name, Pulse: pulse}}
 }
 

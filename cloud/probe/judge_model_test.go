@@ -18,6 +18,7 @@ type witness struct {
 	Node
 	silences int // in a row, in rounds that were not void
 	pulse    lb.Pulse
+	told     bool
 	asked    bool // a burst is under way
 }
 
@@ -81,8 +82,8 @@ func TestJudgeKeepsItsRules(t *testing.T) {
 			}), "in the order of names, each once")
 			for _, change := range changes {
 				n := find(change.Node)
-				require.NotEqual(t, n.pulse, change.Pulse, "a change")
-				n.pulse = change.Pulse
+				require.True(t, n.pulse != change.Pulse || !n.told, "a change, or the first word")
+				n.pulse, n.told = change.Pulse, true
 				require.Equal(t, firsts[change.Node], change.First, change.Node)
 				switch change.Pulse {
 				case lb.PulseAnswering:
