@@ -74,6 +74,9 @@ func (e *ears) listen(watched map[string][]netip.Addr) error {
 	}
 	var errs []error
 	for _, uplink := range slices.Sorted(maps.Keys(watched)) {
+		if len(watched[uplink]) == 0 {
+			continue
+		}
 		link, err := e.find(uplink)
 		for _, etherType := range []int{etherTypeARP, etherTypeIPv6} {
 			key := earKey{uplink, etherType}

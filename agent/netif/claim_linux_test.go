@@ -246,7 +246,7 @@ func TestListeningOutlivesTheInterface(t *testing.T) {
 				events = watch(t, host)
 			}
 			listen := func() error {
-				return host.Listen(map[string][]netip.Addr{"eth0": vips, "eth7": vips, "eth8": vips[:1]})
+				return host.Listen(map[string][]netip.Addr{"eth0": vips, "eth7": vips, "eth8": vips[:1], "eth9": nil})
 			}
 			hears := func(what string) {
 				for _, ip := range vips {
@@ -267,6 +267,7 @@ func TestListeningOutlivesTheInterface(t *testing.T) {
 			assert.ErrorContains(t, err, "listen for claims on eth7: ")
 			assert.ErrorContains(t, err, "listen for claims on eth8: ")
 			assert.NotContains(t, err.Error(), "eth0")
+			assert.NotContains(t, err.Error(), "eth9", "nothing is asked of it")
 			hears("at first")
 			sh(t, "ip link set eth0 down; ip link set eth0 up")
 			hears("after down and up")
