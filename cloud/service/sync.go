@@ -59,22 +59,23 @@ func NewSyncer(o Options) *Syncer { return &Syncer{options: o} }
 // tried again.
 func (s *Syncer) Sync(ctx context.Context, key ledger.Key) error {
 	svc, err := s.options.Seen(key)
-	if err != nil && !apierrors.IsNotFound(err) {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return fmt.Errorf("read service %s/%s: %w", key.Namespace, key.Name, err)
 	}
 	l := s.options.Ledger()
-	if err == nil {
+	if !gone {
 		l.Retain(string(svc.UID), svc.Annotations[lb.AnnotationRetain] == "true", s.options.Now())
 	}
 	for _, uid := range l.UIDs(key) {
-		if err != nil || uid != string(svc.UID) || !Ours(svc) {
+		if gone || uid != string(svc.UID) || !Ours(svc) {
 			// Once on the release path it waits for one thing, however often it is looked at.
-			if l.Unwant(uid, s.options.Now()) || err != nil || uid != string(svc.UID) {
+			if l.Unwant(uid, s.options.Now()) || gone || uid != string(svc.UID) {
 				s.waiting.over(uid)
 			}
 		}
 	}
-	if err != nil {
+	if gone {
 		return nil
 	}
 	if !Ours(svc) {
