@@ -207,6 +207,22 @@ func TestErrorsOfOurOwnAreNotSilence(t *testing.T) {
 	assert.Zero(t, w.prober.Stats())
 	assert.Equal(t, lb.PulseNone, w.pulse("n1"))
 
+	t.Run("nor do they take an answer back", func(t *testing.T) {
+		w := newWard(3)
+		script := []Answer{Silent, Accepted, Void, Void, Void, Void}
+		w.answer = func(to netip.AddrPort) (Answer, time.Duration) {
+			if to.Addr() != address(1) {
+				return Accepted, time.Millisecond
+			}
+			answer := script[0]
+			script = script[1:]
+			return answer, 0
+		}
+		step := w.start()
+		step(590*time.Millisecond, func() bool { return w.pulse("n1") != lb.PulseNone })
+		assert.Equal(t, lb.PulseAnswering, w.pulse("n1"))
+	})
+
 	t.Run("nor is an address that this machine cannot reach", func(t *testing.T) {
 		second := netip.MustParseAddr("2001:db8::1")
 		w := newWard(3)
@@ -241,6 +257,23 @@ func TestAStoppedProcessConcludesNothing(t *testing.T) {
 			require.NotEqual(t, lb.PulseLost, w.pulse(target.Name))
 		}
 	}
+}
+
+// A round that was sent slowly waits for its last answers.
+func TestSlowSendingIsNotSilence(t *testing.T) {
+	w := newWard(3)
+	w.answer = func(to netip.AddrPort) (Answer, time.Duration) {
+		switch to.Addr() {
+		case address(0):
+			w.clock.SetTime(w.clock.Now().Add(130 * time.Millisecond))
+		case address(1):
+			return Accepted, 40 * time.Millisecond
+		}
+		return Accepted, time.Millisecond
+	}
+	w.prober.Configure(Options{Interval: defaults.Interval, Threshold: 1})
+	w.start()(2990*time.Millisecond, never)
+	assert.Len(t, w.asks[address(1)], 10, "no burst was needed")
 }
 
 // Answers that take longer than a round are late, and prove as much.
