@@ -49,8 +49,8 @@ type Stats struct {
 // When more than half of the nodes that it judges are silent, the fault is more likely on its own side. It then
 // concludes nothing from silence until that is over: a silent node's pulse is PulseNone. A node that it called lost
 // before, it still calls lost: addresses that have moved do not move back. Who was lost more than 10 s before the
-// doubt began is part of neither side of that sum, nor is a node whose Ready condition says that it is down, so that
-// nodes which die one by one never add up to a doubt.
+// doubt began (or 3·Threshold intervals, when that is more) is part of neither side of that sum, nor is a node whose
+// Ready condition says that it is down, so that nodes which die one by one never add up to a doubt.
 type Judge struct {
 	options Options
 	nodes   map[string]*node
