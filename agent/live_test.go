@@ -7,8 +7,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/conflict"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
@@ -71,4 +74,46 @@ func TestAnAgentAsksAfterABrokenWatch(t *testing.T) {
 	assert.Zero(t, api.getCount())
 	api.server.CloseClientConnections()
 	eventually(t, "asked", func() bool { return api.getCount() > 0 })
+}
+
+// What is not so any more is not reported any more.
+func TestAReportReplacesWhatItDoesNotName(t *testing.T) {
+	api := newAPIServer(t)
+	api.put("n1", "u1")
+	r := newReporter(api.client(), "n1", nil)
+	object, err := api.client().Get(t.Context(), "n1", metav1.GetOptions{})
+	require.NoError(t, err)
+	r.saw(object)
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: ReasonReady}
+	blind := metav1.Condition{Type: v1alpha1.ConditionConflictDetection, Status: metav1.ConditionFalse, Reason: ReasonProxyARP}
+	r.offer(v1alpha1.NodeAddressesStatus{ObjectUID: "u1", Conditions: []metav1.Condition{ready, blind},
+		Contested: []v1alpha1.ContestedAddress{{Address: vip4, HardwareAddress: theirMAC.String(), Interface: "eth0"}}})
+	_, err = r.write(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, api.status("n1").Conditions, 2)
+	assert.Len(t, api.status("n1").Contested, 1)
+	r.offer(v1alpha1.NodeAddressesStatus{ObjectUID: "u1", Conditions: []metav1.Condition{ready}})
+	_, err = r.write(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, api.status("n1").Conditions, 1)
+	assert.Empty(t, api.status("n1").Contested)
+}
+
+// What another machine has proved to hold is given up before anything else is done, and left on no interface.
+func TestWhatIsTakenIsUnboundFirst(t *testing.T) {
+	have := stateWith(vip4, vip6)
+	wants := resolve(wantsOf(hold(vip4), hold("10.0.0.11"), hold(vip6)), &have)
+	for i := range wants {
+		if wants[i].ip != netip.MustParseAddr("10.0.0.11") {
+			wants[i].verdict, wants[i].other = conflict.Taken, theirMAC.String()
+		}
+	}
+	steps, failed := plan(wants, &have)
+	var labels []string
+	for _, s := range steps {
+		labels = append(labels, s.String())
+	}
+	assert.Equal(t, []string{"remove-proxy fd00::10 on eth0", "unbind 10.0.0.10 fd00::10 on pl0", "guard 10.0.0.11",
+		"bind 10.0.0.11 on pl0", "unguard 10.0.0.10 fd00::10"}, labels)
+	assert.Len(t, failed, 2)
 }

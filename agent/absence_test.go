@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/netif"
+)
+
+// What this host missed while it was away: its link, its watch of the API server, or its own clock.
+var absences = map[string]func(*stage){
+	"the link came up": func(s *stage) {
+		s.link(func(l *netif.Link) { l.Running = false })
+		s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true})
+		s.play(30 * time.Second)
+		s.link(func(l *netif.Link) { l.Running = true })
+		s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, HardwareAddr: ourMAC})
+	},
+	"the watch was broken": func(s *stage) {
+		o, stored := s.keeper.object, s.stored
+		s.cut(o)
+		s.play(30 * time.Second)
+		s.stored = stored
+		s.keeper.Object(o, true)
+	},
+	"the watch was broken for a moment": func(s *stage) { s.keeper.Reconnected() },
+	"the process was stopped":           func(s *stage) { s.now = s.now.Add(30 * time.Second) },
+}
+
+// It comes back, asks, probes, and only then announces; the successor that it was not told of keeps the address.
+func TestAfterAnAbsenceItAsksFirst(t *testing.T) {
+	for name, away := range absences {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.watch(order(1, hold(vip4), hold(vip6)))
+			s.play(5 * time.Second)
+			s.stored = order(2, in(v1alpha1.Release, hold(vip4)), hold(vip6))
+			s.take(vip4)
+			away(s)
+			before4, before6, asked := s.announced(vip4), s.announced(vip6), s.asked
+			s.play(5 * time.Millisecond)
+			assert.Equal(t, asked+1, s.asked)
+			s.play(200 * time.Millisecond)
+			assert.Equal(t, before6, s.announced(vip6), "not before it was probed")
+			assert.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
+			s.play(20 * time.Second)
+			assert.Equal(t, before4, s.announced(vip4), "not ours any more")
+			assert.Equal(t, before6+5, s.announced(vip6), "from the beginning")
+			assert.NotContains(t, s.status.Pending, vip6)
+		})
+	}
+}
+
+// What is bound again meanwhile is not announced before it was probed either.
+func TestNothingIsAnnouncedWhileItIsChecked(t *testing.T) {
+	s := newStage(t)
+	s.watch(order(1, hold(vip4)))
+	s.play(time.Minute)
+	before := s.announced(vip4)
+	s.keeper.Reconnected()
+	s.play(time.Millisecond)
+	s.host.change(func(state *netif.State) { clear(state.Bound) })
+	s.keeper.Notice(netif.Event{Kind: netif.AddressEvent, Index: 3, IP: netip.MustParseAddr(vip4), Ours: true, Gone: true})
+	s.play(200 * time.Millisecond)
+	assert.Len(t, s.host.bound(), 1)
+	assert.Equal(t, before, s.announced(vip4))
+	s.play(20 * time.Second)
+	assert.Equal(t, before+5, s.announced(vip4))
+}
+
+// The same, and the API server cannot be asked: what the successor answers for is given up, the rest is announced.
+func TestAfterAnAbsenceWithoutAnAPIServer(t *testing.T) {
+	for name, away := range absences {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			o := order(1, hold(vip4), hold(vip6))
+			s.watch(o)
+			s.play(5 * time.Second)
+			s.take(vip4)
+			s.stored = nil
+			away(s)
+			s.stored = nil
+			before4, before6 := s.announced(vip4), s.announced(vip6)
+			s.play(20 * time.Second)
+			assert.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
+			assert.Equal(t, before4, s.announced(vip4))
+			assert.Equal(t, before6+5, s.announced(vip6))
+		})
+	}
+}
