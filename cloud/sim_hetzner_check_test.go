@@ -119,7 +119,7 @@ func (r *rental) expectHold(ip, node string, server int64) {
 	time.AfterFunc(rivalry, func() {
 		p := w.leader()
 		well := p != nil && time.Since(p.begin) > rivalry && !w.rivals.Load() && !w.faulty.Load() && !r.handmade.Load() && !r.lands.Load()
-		if w.ctx.Err() == nil && well && r.serverOf(ip) == server && !w.told(node, ip) && w.plan.moment != landsLate {
+		if w.ctx.Err() == nil && well && r.serverOf(ip) == server && !w.told(node, ip) && w.planned().moment != landsLate {
 			w.violate("%s is routed to %s, which is not told to hold it", ip, node)
 		}
 	})
@@ -164,7 +164,7 @@ func (r *rental) checkPublished(service, ip string) {
 	if !ever {
 		r.world.violate("service %s publishes %s, which was never routed", service, ip)
 	}
-	if r.handmade.Load() || r.lands.Load() || r.world.rivals.Load() || r.world.plan.moment == landsLate {
+	if r.handmade.Load() || r.lands.Load() || r.world.rivals.Load() || r.world.planned().moment == landsLate {
 		return
 	}
 	if node := r.nodeOf(f.Server); node == "" || !r.world.binds(node, ip) {
@@ -188,7 +188,7 @@ func (w *world) isDown(node string) bool {
 
 // checkGone: nothing that was bought for a Service is left when it goes, but for what is to be kept.
 func (r *rental) checkGone(svc *corev1.Service) {
-	if r.lands.Load() || r.world.plan.moment == landsLate {
+	if r.lands.Load() || r.world.planned().moment == landsLate {
 		return
 	}
 	for _, f := range r.hetzner.FloatingIPs(ourProject) {

@@ -224,6 +224,13 @@ func (w *world) crashIn(n int, m moment) {
 	w.countdown, w.plan = n, crash{moment: m}
 }
 
+// planned is the crash that is to come.
+func (w *world) planned() crash {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.plan
+}
+
 func (w *world) crashesAt(point string, m moment) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -247,8 +254,8 @@ func (w *world) crash() {
 	w.mu.Unlock()
 	down := w.latency("downtime", maxDowntime)
 	time.AfterFunc(down/2, func() {
-		if w.plan.meanwhile != nil {
-			w.plan.meanwhile(w)
+		if meanwhile := w.planned().meanwhile; meanwhile != nil {
+			meanwhile(w)
 		}
 	})
 	w.startLater(down)
