@@ -267,11 +267,22 @@ func (d *Detector) expire(now time.Time, e *entry) {
 	case d.contested[e.IP] == nil:
 		e.strayed = now
 		d.decide(Stray, e)
+		d.retell(now, e)
 	case now.Sub(e.heard) >= quiet:
 		d.settle(e)
 		d.decide(Settled, e)
+		d.retell(now, e)
 	default:
 		d.revisit(now, e)
+	}
+}
+
+// retell announces an address once more when nobody contests it any more: neighbours that believed what the other
+// machine said send there until they are told otherwise, which may take hours.
+func (d *Detector) retell(now time.Time, e *entry) {
+	if e.defended.IsZero() || now.Sub(e.defended) >= defendGap {
+		d.decide(Defend, e)
+		e.defended = now
 	}
 }
 
