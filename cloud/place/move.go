@@ -287,7 +287,7 @@ func (m *move) keep(h Entry) {
 	case h.Acked:
 		// Who had it before keeps it bound until the cloud has turned the traffic around.
 		m.outcome.Waiting = lb.Refuse(lb.ReasonRouting, "waiting for the cloud to send its traffic to node %s", h.Node)
-	case h.InUse:
+	case h.InUse && !m.yields():
 		m.outcome.Waiting = lb.Refuse(lb.ReasonAddressInUse, "node %s: %s; it is bound as soon as nobody else answers for it", h.Node, h.Failed)
 	case !h.Written:
 		m.outcome.Waiting = lb.Refuse(lb.ReasonWaitingForAPI, "waiting for the API server to take the decision for node %s", h.Node)
@@ -297,6 +297,12 @@ func (m *move) keep(h Entry) {
 		m.outcome.Waiting = waiting(h.Node)
 		m.soonest(h.Since.Add(AckTimeout))
 	}
+}
+
+// yields reports whether a node keeps the address bound until its successor has it. It is the one that answers then, and
+// the successor would wait for ever for it to be silent.
+func (m *move) yields() bool {
+	return slices.ContainsFunc(m.live, func(e Entry) bool { return e.State == Yield })
 }
 
 // soonest has the address looked at again at that time, or before; zero is never.

@@ -110,6 +110,15 @@ func TestNext(t *testing.T) {
 			outcome: Outcome{Holder: "n1", Waiting: waiting("n1"), Again: start.Add(AckTimeout)},
 		},
 		{
+			name: "a successor that has found its predecessor in the way is given up, for that one waits for it",
+			s: Situation{Wanted: true, Choose: choose("n3"), Entries: []Entry{
+				{Node: "n1", State: Yield, Acked: true},
+				{Node: "n2", State: Hold, Written: true, Since: start, Failed: "AddressInUse", InUse: true, Predecessor: "n1"},
+			}},
+			steps:   []string{"release on n2", "hold on n1 after n2"},
+			outcome: Outcome{Holder: "n1", Waiting: waiting("n1"), Again: start.Add(AckTimeout)},
+		},
+		{
 			name: "when the predecessor still has to go, another successor is tried, and it stays bound meanwhile",
 			s: Situation{Wanted: true, Choose: choose("n3"), Entries: []Entry{
 				{Node: "n1", State: Yield, Acked: true, Standing: Leaving},
