@@ -3,6 +3,7 @@ package cloud
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
@@ -209,12 +211,15 @@ func (r *room) resync() {
 	}
 }
 
-// adopt rebuilds the ledger: it raises the epoch, so that an older leader's writes are told from ours, and then
-// reads live. It writes nothing else.
+// adopt rebuilds the ledger: it raises the epoch, so that an older leader's writes are told from ours, has them refused
+// from then on, and then reads live. It writes nothing else.
 func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
 	start := r.options.Clock.Now()
 	term, err := r.epoch.raise(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.fence(ctx, term); err != nil {
 		return err
 	}
 	snapshot, err := r.read(ctx)
@@ -233,6 +238,23 @@ func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
 	logger.Info("Adopted", "epoch", term, "services", len(snapshot.Services), "nodes", len(snapshot.Nodes),
 		"nodeAddresses", len(snapshot.Objects), "outside", len(l.Stats().Outside), "took", r.options.Clock.Since(start).Round(time.Millisecond))
 	return nil
+}
+
+// fence keeps earlier leaders from writing any NodeAddresses. One that does not know yet that it is deposed may have
+// granted an address that the snapshot would lack, and published it.
+func (r *room) fence(ctx context.Context, term int64) error {
+	objects, err := r.addresses.List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("list nodeaddresses: %w (is the CustomResourceDefinition nodeaddresses.mooring.dev installed? It is part of manifests/)", err)
+	}
+	if err != nil {
+		return fmt.Errorf("list nodeaddresses: %w", err)
+	}
+	errs := make([]error, len(objects.Items))
+	workqueue.ParallelizeUntil(ctx, nodeWorkers, len(objects.Items), func(i int) {
+		errs[i] = nodeaddresses.Fence(ctx, nodeaddresses.NewAPI(r.addresses), &objects.Items[i], term)
+	})
+	return cmp.Or(ctx.Err(), errors.Join(errs...))
 }
 
 // read lists what adoption needs, from etcd and not from a cache.
@@ -263,9 +285,6 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 		s.Nodes = append(s.Nodes, nodeOf(&nodes.Items[i]))
 	}
 	objects, err := r.addresses.List(ctx, live)
-	if apierrors.IsNotFound(err) {
-		return s, fmt.Errorf("list nodeaddresses: %w (is the CustomResourceDefinition nodeaddresses.mooring.dev installed? It is part of manifests/)", err)
-	}
 	if err != nil {
 		return s, fmt.Errorf("list nodeaddresses: %w", err)
 	}

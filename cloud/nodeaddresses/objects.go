@@ -9,6 +9,7 @@ package nodeaddresses
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -145,6 +146,17 @@ func addressesOf(entries []ledger.EntryView) []v1alpha1.Address {
 	}
 	return addresses
 }
+
+// EpochOf is the epoch by which an object is fenced; 0 when it is not.
+func EpochOf(o *v1alpha1.NodeAddresses) int64 {
+	epoch, err := strconv.ParseInt(o.Annotations[v1alpha1.AnnotationEpoch], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
+}
+
+func formatEpoch(epoch int64) string { return strconv.FormatInt(epoch, 10) }
 
 // highestTerm is the epoch of the newest controller that wrote into an object.
 func highestTerm(o *v1alpha1.NodeAddresses) int64 {

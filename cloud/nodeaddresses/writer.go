@@ -27,9 +27,11 @@ type API interface {
 	Get(ctx context.Context, name string) (*v1alpha1.NodeAddresses, error)
 	// Create makes an object; AlreadyExists when there is one of that name.
 	Create(ctx context.Context, o *v1alpha1.NodeAddresses) (*v1alpha1.NodeAddresses, error)
-	// Write replaces the spec, provided that the object is still the expected one in its expected generation; Invalid or
-	// Conflict when it is not.
-	Write(ctx context.Context, name string, expected ledger.Object, spec v1alpha1.NodeAddressesSpec) (*v1alpha1.NodeAddresses, error)
+	// Write replaces the spec, provided that the object is still the expected one in its expected generation, and fenced
+	// by this epoch and no later one; Invalid or Conflict when it is not.
+	Write(ctx context.Context, name string, expected ledger.Object, epoch int64, spec v1alpha1.NodeAddressesSpec) (*v1alpha1.NodeAddresses, error)
+	// Fence has every Write of another epoch refused from now on.
+	Fence(ctx context.Context, name string, uid types.UID, epoch int64) error
 	// Delete asks for the end of the object with this UID, which its finalizer holds up.
 	Delete(ctx context.Context, name string, uid types.UID) error
 	// Unfinalize takes all finalizers off the object with this UID.
@@ -68,6 +70,19 @@ type Writer struct {
 // NewWriter returns a writer of the nodes that wait in lanes.
 func NewWriter(o Options, lanes *Lanes) *Writer {
 	return &Writer{options: o, lanes: lanes, last: map[string]ledger.Object{}}
+}
+
+// Fence keeps controllers of earlier epochs from writing an object, whatever they have under way. Only what is read
+// after that holds for as long as this controller leads.
+func Fence(ctx context.Context, api API, o *v1alpha1.NodeAddresses, epoch int64) error {
+	if EpochOf(o) == epoch {
+		return nil
+	}
+	err := api.Fence(ctx, o.Name, o.UID, epoch)
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("fence nodeaddresses %s: %w", o.Name, err)
+	}
+	return nil
 }
 
 // Adopted says that an object was read when the ledger was rebuilt.
@@ -155,16 +170,22 @@ func (w *Writer) look(ctx context.Context, name string) (*v1alpha1.NodeAddresses
 	return o, w.takeNotice(ctx, name, o)
 }
 
-// takeNotice looks at what somebody else wrote. In a newer epoch there is another leader: this one stops. Anything else
-// is written over.
+// takeNotice looks at what somebody else wrote, or fenced. In a newer epoch there is another leader: this one stops.
+// Anything else is written over.
 func (w *Writer) takeNotice(ctx context.Context, name string, o *v1alpha1.NodeAddresses) error {
 	ours := w.options.Ledger().Epoch()
 	term, err := w.options.Epoch(ctx)
 	if err != nil {
 		return err
 	}
-	if term = max(term, highestTerm(o)); term > ours {
+	if term = max(term, highestTerm(o), EpochOf(o)); term > ours {
 		return fmt.Errorf("NodeAddresses %s was written in epoch %d, ours is %d: %w", name, term, ours, ErrSuperseded)
+	}
+	if err := Fence(ctx, w.options.API, o, ours); err != nil {
+		return err
+	}
+	if ObjectOf(o) == w.known(name) {
+		return nil
 	}
 	klog.FromContext(ctx).Info("NodeAddresses is not what was written last; writing it again", "node", name,
 		"uid", o.UID, "generation", o.Generation)
@@ -178,8 +199,9 @@ func (w *Writer) create(ctx context.Context, v ledger.NodeView) error {
 	o, err := w.options.API.Create(ctx, &v1alpha1.NodeAddresses{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "NodeAddresses"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name:       v.Name,
-			Finalizers: []string{v1alpha1.Finalizer},
+			Name:        v.Name,
+			Annotations: map[string]string{v1alpha1.AnnotationEpoch: formatEpoch(w.options.Ledger().Epoch())},
+			Finalizers:  []string{v1alpha1.Finalizer},
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: "v1", Kind: "Node", Name: v.Name, UID: types.UID(v.UID),
 			}},
@@ -201,7 +223,7 @@ func (w *Writer) create(ctx context.Context, v ledger.NodeView) error {
 // the spec alone, so the agent's writes of the status do not get in the way.
 func (w *Writer) write(ctx context.Context, name string, v ledger.NodeView) error {
 	start := w.options.Now()
-	o, err := w.options.API.Write(ctx, name, w.known(name), specOf(v))
+	o, err := w.options.API.Write(ctx, name, w.known(name), w.options.Ledger().Epoch(), specOf(v))
 	now := w.options.Now()
 	w.pace.wrote(name, now, now.Sub(start))
 	w.options.Wrote(err)
@@ -225,16 +247,16 @@ func (w *Writer) committed(name string, seq uint64, o *v1alpha1.NodeAddresses) {
 }
 
 // again looks at an object that a write found otherwise than expected, and returns the error so that the write is tried
-// again. When the object is just what was expected, the API server has refused what we say.
+// again. When the object is just what was expected, it is fenced by another epoch, or the API server has refused what we
+// say.
 func (w *Writer) again(ctx context.Context, name string, refused error) error {
-	last := w.known(name)
 	o, err := w.options.API.Get(ctx, name)
 	switch {
 	case apierrors.IsNotFound(err):
 		w.lost(name)
 	case err != nil:
 		return fmt.Errorf("read nodeaddresses %s: %w", name, err)
-	case ObjectOf(o) != last:
+	case ObjectOf(o) != w.known(name) || EpochOf(o) != w.options.Ledger().Epoch():
 		if err := w.takeNotice(ctx, name, o); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -75,13 +76,13 @@ func (f *fixture) Create(_ context.Context, o *v1alpha1.NodeAddresses) (*v1alpha
 	return o, nil
 }
 
-func (f *fixture) Write(_ context.Context, name string, expected ledger.Object, spec v1alpha1.NodeAddressesSpec) (*v1alpha1.NodeAddresses, error) {
+func (f *fixture) Write(_ context.Context, name string, expected ledger.Object, epoch int64, spec v1alpha1.NodeAddressesSpec) (*v1alpha1.NodeAddresses, error) {
 	f.now = f.now.Add(f.cost)
 	if f.down != nil {
 		return nil, f.down
 	}
 	was := f.objects[name]
-	if nodeaddresses.ObjectOf(was) != expected {
+	if nodeaddresses.ObjectOf(was) != expected || nodeaddresses.EpochOf(was) != epoch {
 		return nil, apierrors.NewInvalid(schema.GroupKind{}, name, nil)
 	}
 	o := was.DeepCopy()
@@ -89,6 +90,13 @@ func (f *fixture) Write(_ context.Context, name string, expected ledger.Object, 
 	o.Generation++
 	f.objects[name] = o
 	return o, nil
+}
+
+func (f *fixture) Fence(_ context.Context, name string, _ types.UID, epoch int64) error {
+	o := f.objects[name].DeepCopy()
+	o.Annotations = map[string]string{v1alpha1.AnnotationEpoch: strconv.FormatInt(epoch, 10)}
+	f.objects[name] = o
+	return nil
 }
 
 func (f *fixture) Delete(_ context.Context, _ string, _ types.UID) error { return nil }
@@ -157,4 +165,23 @@ func TestSomebodyElseWrote(t *testing.T) {
 	f.epoch = 2
 	require.ErrorIs(t, f.writer.Sync(t.Context(), "n1"), nodeaddresses.ErrSuperseded)
 	assert.Zero(t, f.written())
+}
+
+// TestFenced: what a controller has under way that is deposed and does not know it is refused, although nobody has
+// changed the spec; and a fence that a user removed is put up again.
+func TestFenced(t *testing.T) {
+	f := newFixture(t)
+	f.grant("first")
+	o := f.objects["n1"].DeepCopy()
+	o.Annotations = nil
+	f.objects["n1"] = o
+	require.Error(t, f.writer.Sync(t.Context(), "n1"))
+	require.NoError(t, f.writer.Sync(t.Context(), "n1"))
+	assert.Equal(t, 1, f.written())
+
+	f.grant("second")
+	require.NoError(t, nodeaddresses.Fence(t.Context(), f, f.objects["n1"], 2))
+	f.epoch = 2
+	require.ErrorIs(t, f.writer.Sync(t.Context(), "n1"), nodeaddresses.ErrSuperseded)
+	assert.Equal(t, 1, f.written())
 }

@@ -16,6 +16,11 @@ import (
 // moved what its node carried.
 const Finalizer = "mooring.dev/node-addresses"
 
+// AnnotationEpoch is the epoch of the controller that leads. A new leader sets it on every NodeAddresses before it reads
+// them, and each write of a spec is conditional on it: what an earlier leader has under way is refused from then on. The
+// agent does not read it.
+const AnnotationEpoch = "mooring.dev/epoch"
+
 // MaxAddresses is how many entries one NodeAddresses holds at most: 5,000 entries of about 230 bytes stay below
 // etcd's limit of 1.5 MiB for one request.
 const MaxAddresses = 5000
