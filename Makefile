@@ -2,7 +2,7 @@
 # See README.md, "Development".
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint e2e bench demo generate image help
+.PHONY: build test lint e2e simulate bench demo generate image help
 
 build: ## Build the controller and the agent, static, into bin/ (default)
 	hack/build.sh
@@ -15,6 +15,9 @@ lint: ## Check source, formatting, modules, scripts, generated files and manifes
 
 e2e: build ## Run the e2e tests alone. LONG=1, KEEP=1 as for test; RUN=<regexp> selects
 	hack/test.sh e2e
+
+simulate: ## Simulate the protocol under a million schedules of faults. SCHEDULES=<n>, FIRST=<seed>, or SEED=<n> TRACE=1
+	hack/simulate.sh
 
 bench: build ## Run the benchmarks; print a table with what each figure is compared to
 	hack/bench.sh

@@ -1,0 +1,221 @@
+package protocol
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+)
+
+// checker knows what must never be, and what must be when all faults are over.
+type checker struct {
+	w *world
+	// holds are the nodes whose objects say Hold of an address.
+	holds map[string]map[string]hold
+	// announcements that were sent last, and when the router learned where it sends an address.
+	sent    map[netip.Addr]announcement
+	learned map[netip.Addr]learned
+}
+
+type hold struct {
+	term int64
+	// late: a controller wrote it whose term was over when the write arrived.
+	late bool
+	uids []string
+}
+
+// learned is when the router learned where it sends an address, and who could not know.
+type learned struct {
+	at     time.Duration
+	missed map[*station]bool
+}
+
+type announcement struct {
+	from *station
+	at   time.Duration
+}
+
+func newChecker(w *world) *checker {
+	return &checker{w: w, holds: map[string]map[string]hold{}, sent: map[netip.Addr]announcement{}, learned: map[netip.Addr]learned{}}
+}
+
+// written looks at a spec that the API server took from a controller of the given term; nil: the object is gone.
+func (c *checker) written(node string, o *v1alpha1.NodeAddresses, term int64) {
+	held := map[string]hold{}
+	for ip, nodes := range c.holds {
+		if h, ok := nodes[node]; ok {
+			held[ip] = h
+			delete(nodes, node)
+		}
+	}
+	if o == nil {
+		return
+	}
+	late := term < c.w.api.epoch
+	for _, a := range o.Spec.Addresses {
+		if a.State != v1alpha1.Hold {
+			continue
+		}
+		h := hold{term: a.Term, late: late}
+		if was, ok := held[a.Address]; ok {
+			h.late = was.late
+		}
+		for _, s := range a.Services {
+			h.uids = append(h.uids, string(s.UID))
+		}
+		for _, other := range sortedNames(c.holds[a.Address]) {
+			if o := c.holds[a.Address][other]; !h.late && !o.late {
+				c.w.breach("%s is held by %s (term %d) and by %s (term %d)", a.Address, other, o.term, node, a.Term)
+			}
+		}
+		if c.holds[a.Address] == nil {
+			c.holds[a.Address] = map[string]hold{}
+		}
+		c.holds[a.Address][node] = h
+		c.oneAddress(a.Address, h)
+	}
+}
+
+// oneAddress looks whether a Service that holds an address holds another one of its family.
+func (c *checker) oneAddress(ip string, h hold) {
+	for other, nodes := range c.holds {
+		if other == ip || netip.MustParseAddr(other).Is4() != netip.MustParseAddr(ip).Is4() {
+			continue
+		}
+		for node, o := range nodes {
+			for _, uid := range h.uids {
+				if slices.Contains(o.uids, uid) && !h.late && !o.late && c.w.machine(node).bound[netip.MustParseAddr(other)] {
+					c.w.breach("Service %s holds %s, and %s on %s", uid, ip, other, node)
+				}
+			}
+		}
+	}
+}
+
+func sortedNames(of map[string]hold) []string {
+	var names []string
+	for name := range of {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// published looks at a status that the API server took.
+func (c *checker) published(was, is *corev1.Service) {
+	before, after := ingress(was), ingress(is)
+	c.w.log("api: %s/%s shows %v", is.Namespace, is.Name, after)
+	if len(before) > 0 && !slices.Equal(before, after) && is.DeletionTimestamp == nil {
+		c.w.breach("what is published of %s changes from %v to %v", is.Name, before, after)
+	}
+	v4 := slices.DeleteFunc(slices.Clone(after), func(ip string) bool { return !netip.MustParseAddr(ip).Is4() })
+	if len(v4) > 1 || len(after)-len(v4) > 1 {
+		c.w.breach("two addresses of one family are published of %s: %v", is.Name, after)
+	}
+}
+
+func ingress(svc *corev1.Service) (ips []string) {
+	for _, i := range svc.Status.LoadBalancer.Ingress {
+		ips = append(ips, i.IP)
+	}
+	return ips
+}
+
+// acknowledged looks at what an agent says that is done.
+func (c *checker) acknowledged(a *agentProcess, s *v1alpha1.NodeAddressesStatus) {
+	o := a.orders[s.ObservedGeneration]
+	if o == nil || o.UID != s.ObjectUID {
+		c.w.breach("%s acknowledges generation %d, which it never saw", a.machine.name, s.ObservedGeneration)
+		return
+	}
+	for _, e := range o.Spec.Addresses {
+		if slices.Contains(s.Pending, e.Address) || slices.ContainsFunc(s.Failed, func(f v1alpha1.FailedAddress) bool { return f.Address == e.Address }) {
+			continue
+		}
+		ip := netip.MustParseAddr(e.Address)
+		switch {
+		case e.State == v1alpha1.Hold && !a.machine.answers(ip):
+			c.w.breach("%s acknowledges %s, which is not bound", a.machine.name, ip)
+		case e.State == v1alpha1.Release && a.machine.bound[ip]:
+			c.w.breach("%s acknowledges the release of %s, which is bound", a.machine.name, ip)
+		}
+	}
+}
+
+func (c *checker) announced(from *station, ip netip.Addr) {
+	c.w.log("wire: %s announces %s", from.name, ip)
+	if from.downs == 0 && from.pauses == 0 {
+		c.sent[ip] = announcement{from, c.w.now}
+	}
+}
+
+// amiss lists what is not as it must be once all faults are over.
+func (c *checker) amiss() (list []string) {
+	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	wanted := map[string]bool{} // UIDs
+	shown := map[string]string{}
+	for _, name := range c.w.api.names(services) {
+		svc := c.w.api.service(name)
+		if svc.DeletionTimestamp != nil {
+			say("%s is not gone", name)
+			continue
+		}
+		wanted[string(svc.UID)] = true
+		ips := ingress(svc)
+		if len(ips) != len(svc.Spec.IPFamilies) {
+			say("%s shows %v", name, ips)
+		}
+		for _, ip := range ips {
+			if svc.Annotations["shared"] == "" && shown[ip] != "" {
+				say("%s and %s show %s", shown[ip], name, ip)
+			}
+			shown[ip] = name
+			c.served(name, netip.MustParseAddr(ip), say)
+		}
+	}
+	for _, name := range c.w.api.names(addresses) {
+		for _, e := range c.w.api.addresses(name).Spec.Addresses {
+			switch {
+			case e.State != v1alpha1.Hold:
+				say("%s still says %s of %s", name, e.State, e.Address)
+			case !slices.ContainsFunc(e.Services, func(r v1alpha1.ServiceReference) bool { return wanted[string(r.UID)] }):
+				say("%s holds %s, which nobody wants", name, e.Address)
+			}
+		}
+	}
+	for _, m := range c.w.machines {
+		for _, ip := range m.has() {
+			if _, ok := c.holds[ip.String()][m.name]; !ok {
+				say("%s has %s, which is not held there", m.name, ip)
+			}
+		}
+	}
+	return list
+}
+
+// served looks whether one machine answers for a published address, the one that holds it, and the router knows.
+func (c *checker) served(name string, ip netip.Addr, say func(string, ...any)) {
+	holders := sortedNames(c.holds[ip.String()])
+	answering := c.w.segment.answering(ip)
+	if len(holders) != 1 {
+		say("%s of %s is held by %v", ip, name, holders)
+		return
+	}
+	if len(answering) != 1 || answering[0].name != holders[0] {
+		var names []string
+		for _, st := range answering {
+			names = append(names, st.name)
+		}
+		say("%s of %s is held by %s, and %v answer", ip, name, holders[0], names)
+		return
+	}
+	if route := c.w.segment.routes[ip]; route != nil && !slices.Equal(route, answering[0].mac) {
+		if sent := c.sent[ip]; !c.learned[ip].missed[answering[0]] && (sent.from != answering[0] || sent.at < c.learned[ip].at) {
+			say("the router sends %s of %s to %s, and %s has not told it", ip, name, route, holders[0])
+		}
+	}
+}
