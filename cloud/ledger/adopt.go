@@ -72,7 +72,7 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 		n := l.node(v.Name)
 		n.Node = v
 		n.since = now
-		if v.Ready == lb.Unknown {
+		if place.Unheard(v) != "" {
 			n.UnknownSince = now
 		}
 		l.candidates = append(l.candidates, n.Candidate)

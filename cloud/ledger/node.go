@@ -154,9 +154,10 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 	if !slices.Equal(n.Node.Addresses, v.Addresses) || n.ProviderID != v.ProviderID || n.since.IsZero() {
 		n.since = now
 	}
-	if before := n.Node.Ready; v.Ready != lb.Unknown {
+	switch unheard := place.Unheard(v) != ""; {
+	case !unheard:
 		n.UnknownSince = time.Time{}
-	} else if before != lb.Unknown || n.UnknownSince.IsZero() {
+	case n.UnknownSince.IsZero():
 		n.UnknownSince = now
 	}
 	n.Node = v

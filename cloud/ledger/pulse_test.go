@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/place"
@@ -87,6 +88,34 @@ func TestHostThatAnswersKeepsItsAddresses(t *testing.T) {
 		} else {
 			assert.Equal(t, []string{node}, w.holders(addr), "an agent that does not run does not let go")
 		}
+	}
+}
+
+// TestTaintThatOutlivesItsConditionMovesNothing: when the kubelet is heard again, its Node is Ready some seconds before
+// the taint is taken off. A host that answered all the while loses nothing in them, whoever leads by then.
+func TestTaintThatOutlivesItsConditionMovesNothing(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		w := newWorld(t, office, "n1", "n2")
+		uid := w.create("web")
+		w.settle()
+		addr, node := w.served(uid)
+		w.ledger.Probed([]Finding{{Node: node, Pulse: lb.PulseAnswering, First: true}}, w.now)
+		w.settle()
+		unreachable := []corev1.Taint{{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute}}
+		w.setNode(node, func(n *lb.Node) { n.Ready, n.Taints = lb.Unknown, unreachable })
+		w.settle()
+		w.pass(place.UnknownGrace / 2)
+		w.setNode(node, func(n *lb.Node) { n.Ready = lb.Ready })
+		if restart {
+			w.restart()
+			w.pulse(node, lb.PulseAnswering)
+		}
+		w.settle()
+		assert.Equal(t, []string{node}, w.holders(addr))
+		w.setNode(node, func(n *lb.Node) { n.Taints = nil })
+		w.pass(place.UnknownGrace)
+		w.settle()
+		assert.Equal(t, []string{node}, w.holders(addr))
 	}
 }
 

@@ -85,7 +85,7 @@ type Candidate struct {
 	PulseSince time.Time
 	// JudgedBy is when the probe will have said something, if it can at all; zero when that is past.
 	JudgedBy time.Time
-	// UnknownSince is when the Ready condition turned Unknown; zero while it is not.
+	// UnknownSince is since when the control plane says that it does not hear of the node (Unheard); zero while it does.
 	UnknownSince time.Time
 }
 
@@ -144,7 +144,7 @@ func StandingOf(d Demand, n *Candidate, now time.Time) (Standing, string, time.T
 	case n.rebooted():
 		return Lost, "rebooted, and its agent does not run yet", never
 	}
-	if why := unreachable(n); why != "" {
+	if why := Unheard(n.Node); why != "" {
 		until := n.UnknownSince.Add(UnknownGrace)
 		switch {
 		case n.Pulse == lb.PulseNone && now.Before(n.JudgedBy):
@@ -165,10 +165,11 @@ func StandingOf(d Demand, n *Candidate, now time.Time) (Standing, string, time.T
 	return Fine, "", never
 }
 
-// unreachable says what the control plane says of a node that it does not hear of; empty when it does.
-func unreachable(n *Candidate) string {
+// Unheard is what the control plane says of a node that it does not hear of; empty when it does. The taint outlives the
+// condition by the seconds until the node lifecycle controller looks again.
+func Unheard(n lb.Node) string {
 	switch {
-	case n.Node.Ready == lb.Unknown:
+	case n.Ready == lb.Unknown:
 		return "not answering (condition Ready is Unknown)"
 	case hasTaint(n.Taints, corev1.TaintNodeUnreachable):
 		return "tainted " + corev1.TaintNodeUnreachable
