@@ -144,3 +144,21 @@ func TestContestedAddress(t *testing.T) {
 	assert.Contains(t, v.Refusal.Message, foreigner)
 	assert.True(t, v.Ready)
 }
+
+// TestContestEndsWithTheMove: a node that defended an address and is lost says so for as long as it is dead.
+func TestContestEndsWithTheMove(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	got, node := w.served(uid)
+	r := w.objects[node].report()
+	r.Contested = map[netip.Addr]string{got: foreigner}
+	w.ledger.Report(node, r, w.now)
+	require.NotNil(t, w.ledger.View(uid).Refusal)
+	w.objects[node].dead, w.objects[node].bound = true, nil
+	w.pulse(node, lb.PulseLost)
+	w.settle()
+	_, now := w.served(uid)
+	require.NotEqual(t, node, now)
+	assert.Nil(t, w.ledger.View(uid).Refusal)
+}

@@ -3,7 +3,6 @@ package ledger
 // This file is about what the probe says of nodes.
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -118,11 +117,11 @@ func (l *Ledger) contest(n *node, contested map[netip.Addr]string) {
 	n.contested = contested
 }
 
-// contestedBy is the hardware address of a machine that answers for an address beside the node that holds it.
+// contestedBy is the hardware address of a machine that answers for an address beside the node that holds it. What
+// others have said, who had it before and may be dead by now, says nothing of today.
 func (l *Ledger) contestedBy(a *address) string {
-	by := ""
-	for name := range a.entries {
-		by = cmp.Or(by, l.nodes[name].contested[a.addr])
+	if n := l.nodes[a.outcome.Holder]; n != nil {
+		return n.contested[a.addr]
 	}
-	return by
+	return ""
 }
