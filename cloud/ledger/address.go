@@ -187,8 +187,9 @@ func (l *Ledger) step(a *address, now time.Time) {
 			return place.Choose(demand, l.candidates, except)
 		},
 	})
-	if outcome.Holder == "" && outcome.Waiting != nil && outcome.Again.IsZero() {
-		outcome.Again = a.avoidedUntil()
+	if outcome.Waiting != nil || outcome.Misplaced != nil {
+		// The time of a node that is avoided comes without any other news.
+		outcome.Again = earliest(outcome.Again, a.avoidedUntil())
 	}
 	a.outcome = outcome
 	for _, s := range steps {
@@ -215,7 +216,7 @@ func (l *Ledger) situation(a *address, demand place.Demand, now time.Time) []pla
 		entries = append(entries, place.Entry{
 			Node: name, State: e.state, Predecessor: e.predecessor, Term: e.term, Since: e.since,
 			Written: e.seq <= n.written && !e.blocked, Acked: n.acknowledged(a.addr, e),
-			Failed: n.failedReason(a.addr, e), InUse: n.inUse[a.addr] != "",
+			Failed: n.failedReason(a.addr, e), InUse: n.failedReason(a.addr, e) != "" && n.inUse[a.addr] != "",
 			Deaf: n.Pulse == lb.PulseRefusing, AbsentAt: n.AbsentAt(),
 			Unrouted: l.unrouted(a, n), Standing: standing, Why: why, Until: until,
 		})

@@ -150,3 +150,27 @@ func TestGoneBeforeItWasPublished(t *testing.T) {
 	require.Len(t, w.cloud.of(uid), 1)
 	assert.Equal(t, w.cloud.of(uid)[0].Addr(), addr)
 }
+
+// TestAvoidedNodeIsTriedAgainWhenTheHolderIsLost: that its time is over is news enough, nothing else need happen.
+func TestAvoidedNodeIsTriedAgainWhenTheHolderIsLost(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	w.setNode("n2", func(n *lb.Node) { n.Cordoned = true })
+	w.objects["n1"].broken = true
+	uid := w.create("web")
+	w.settle()
+	w.setNode("n2", func(n *lb.Node) { n.Cordoned = false })
+	w.settle()
+	addr, node := w.served(uid)
+	require.Equal(t, "n2", node)
+	w.objects["n1"].broken = false
+	w.work("n1")
+
+	w.objects["n2"].dead, w.objects["n2"].bound = true, nil
+	w.pulse("n2", lb.PulseLost)
+	w.settle()
+	assert.Empty(t, w.holders(addr), "n1 has failed a moment ago")
+	w.pass(avoidFor)
+	assert.Equal(t, "n1", w.ledger.View(uid).Addresses[0].Node)
+	w.settle()
+	assert.Equal(t, []string{"n1"}, w.holders(addr))
+}
