@@ -35,7 +35,7 @@ func (r *room) probeTargets() []probe.Target {
 	targets := make([]probe.Target, 0, len(nodes))
 	for _, n := range nodes {
 		t := probe.Target{
-			Node:      probe.Node{Name: n.Node, UID: n.UID, Answered: n.Answered, Down: n.Down},
+			Node:      probe.Node{Name: n.Node, UID: n.UID, Port: n.Port, Answered: n.Answered, Down: n.Down},
 			Addresses: make([]netip.AddrPort, 0, len(n.Addresses)),
 		}
 		for _, addr := range n.Addresses {

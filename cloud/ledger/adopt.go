@@ -160,7 +160,7 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 	n.object = o.Object
 	switch {
 	case !o.Former:
-		n.foundID, n.probed = o.ServerID, o.Probed
+		n.foundID = o.ServerID
 		if o.Probed {
 			n.JudgedBy = now.Add(place.FirstPulse)
 		}
@@ -188,6 +188,9 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 	}
 	l.store(n, o.Entries)
 	l.report(n, o.Report, now)
+	if o.Probed && !o.Former {
+		n.probedPort = n.HealthPort
+	}
 }
 
 // adoptClaims adopts what NodeAddresses say that a Service holds: what is published first, then what is held

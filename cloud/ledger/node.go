@@ -39,8 +39,8 @@ type node struct {
 	// inUse are the hardware addresses of other machines that answer for addresses, as the agent found them, where it
 	// did not bind the address because of that; contested where it did, and defends it.
 	inUse, contested map[netip.Addr]string
-	// probed: the agent's health port has answered once.
-	probed bool
+	// probedPort is the health port of the agent that has answered once; 0: none has.
+	probedPort uint16
 	// lostAt is when the probe gave the node up, until the agent shows that it was wrong, or it is too late for that.
 	lostAt time.Time
 }
@@ -123,6 +123,9 @@ func (n *node) acknowledged(addr netip.Addr, e *entry) bool {
 	return !n.open[addr] && e.seq <= n.acked && !e.blocked
 }
 
+// probed reports whether the port that the agent listens on now has answered once.
+func (n *node) probed() bool { return n.probedPort != 0 && n.probedPort == n.HealthPort }
+
 // failedReason says why the agent could not do what the entry says; empty when it did not say so, or said it of
 // an older state of the entry.
 func (n *node) failedReason(addr netip.Addr, e *entry) string {
@@ -193,7 +196,7 @@ func (l *Ledger) removeNode(n *node, now time.Time) {
 	}
 	n.foundID, n.since = 0, time.Time{}
 	n.Candidate = &place.Candidate{Agent: n.Agent, Addresses: n.Addresses}
-	n.goneSince, n.probed, n.lostAt = now, false, time.Time{}
+	n.goneSince, n.probedPort, n.lostAt = now, 0, time.Time{}
 	l.dirty(n)
 	l.nodeChanged(n, now)
 }
@@ -261,7 +264,12 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 	}
 	n.Agent.Present, n.Agent.Ready, n.Agent.Message = true, r.Ready, r.Message
 	n.Subnets = r.Subnets
-	n.HardwareAddresses, n.Agent.BootID, n.HealthPort = r.HardwareAddresses, r.BootID, r.HealthPort
+	n.HardwareAddresses, n.Agent.BootID = r.HardwareAddresses, r.BootID
+	if probed := n.probed(); n.HealthPort != r.HealthPort {
+		if n.HealthPort = r.HealthPort; probed != n.probed() {
+			l.dirty(n)
+		}
+	}
 	if !slices.Equal(n.Agent.Addresses, r.Addresses) {
 		n.Agent.Addresses = r.Addresses
 		n.since = now
@@ -409,7 +417,7 @@ func (l *Ledger) Node(name string) NodeView {
 	n := l.node(name)
 	v := NodeView{
 		Node: n.Node, GoneSince: n.goneSince, Object: n.object, Seq: n.seq, Dirty: n.seq != n.written, ServerID: n.foundID,
-		Probed:       n.probed,
+		Probed:       n.probed(),
 		Acknowledged: n.seq == n.written && len(n.commits) == 0,
 		Entries:      make([]EntryView, 0, len(n.book)),
 	}

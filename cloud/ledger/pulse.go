@@ -21,7 +21,7 @@ type ProbeTarget struct {
 	// Addresses of the machine, the one that the cluster knows it by first.
 	Addresses []netip.Addr
 	Port      uint16
-	// Answered: the port has answered once, to this controller or to an earlier one.
+	// Answered: this port has answered once, to this controller or to an earlier one.
 	Answered bool
 	// Down: the control plane knows already that the node does not answer.
 	Down bool
@@ -36,7 +36,7 @@ func (l *Ledger) ProbeTargets() []ProbeTarget {
 		if c.HealthPort == 0 {
 			continue
 		}
-		t := ProbeTarget{Node: c.Name, UID: c.UID, Port: c.HealthPort, Answered: l.nodes[c.Name].probed, Down: c.Node.Ready == lb.Unknown}
+		t := ProbeTarget{Node: c.Name, UID: c.UID, Port: c.HealthPort, Answered: l.nodes[c.Name].probed(), Down: c.Node.Ready == lb.Unknown}
 		for _, a := range c.TypedAddresses {
 			if a.Type == corev1.NodeInternalIP {
 				t.Addresses = append(t.Addresses, a.Addr)
@@ -72,8 +72,8 @@ func (l *Ledger) Probed(findings []Finding, now time.Time) {
 		if n == nil || n.Name == "" {
 			continue
 		}
-		if f.First && !n.probed {
-			n.probed = true
+		if f.First && !n.probed() {
+			n.probedPort = n.HealthPort
 			l.dirty(n)
 		}
 		if n.Pulse == f.Pulse && n.JudgedBy.IsZero() {

@@ -264,3 +264,26 @@ func TestProbedIsRemembered(t *testing.T) {
 	w.settle()
 	assert.Equal(t, []ProbeTarget{{Node: "n1", UID: "another", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10269}}, w.ledger.ProbeTargets(), "that was another machine's")
 }
+
+// TestAnotherPortHasAnsweredNothing: an agent that comes back on a port that a firewall closes must not look lost, not to
+// the next controller either.
+func TestAnotherPortHasAnsweredNothing(t *testing.T) {
+	w := newWorld(t, office, "n1")
+	w.setNode("n1", func(n *lb.Node) {
+		n.TypedAddresses = []lb.NodeAddress{{Type: "InternalIP", Addr: netip.MustParseAddr("192.0.2.1")}}
+	})
+	w.settle()
+	w.ledger.Probed([]Finding{{Node: "n1", Pulse: lb.PulseAnswering, First: true}}, w.now)
+	w.settle()
+	require.True(t, w.objects["n1"].probed)
+	w.objects["n1"].port = 10270
+	w.settle()
+	assert.False(t, w.objects["n1"].probed)
+	for range 2 {
+		assert.Equal(t, []ProbeTarget{{Node: "n1", UID: "uid-n1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 10270}}, w.ledger.ProbeTargets())
+		w.restart()
+	}
+	w.ledger.Probed([]Finding{{Node: "n1", Pulse: lb.PulseAnswering, First: true}}, w.now)
+	w.settle()
+	assert.True(t, w.objects["n1"].probed)
+}

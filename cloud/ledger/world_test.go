@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -72,9 +73,11 @@ type object struct {
 	// bound is what is on the host: it outlives the object.
 	bound map[netip.Addr]place.State
 	dead  bool
-	// probed as in the spec; bootID of the kernel that the agent runs on.
+	// probed as in the spec; bootID of the kernel that the agent runs on, and the port that it listens on instead of the
+	// usual one.
 	probed bool
 	bootID string
+	port   uint16
 	// answered are the addresses that other machines answer for, by their hardware addresses, as the agent hears them.
 	answered map[netip.Addr]string
 	// broken: the agent cannot bind anything.
@@ -178,7 +181,7 @@ func (o *object) report() Report {
 		}
 	}
 	return Report{
-		Failed: failed, InUse: inUse, BootID: o.bootID, HealthPort: 10269,
+		Failed: failed, InUse: inUse, BootID: o.bootID, HealthPort: cmp.Or(o.port, 10269),
 		Object: Object{UID: o.UID, Generation: o.observed}, Ready: true,
 		Subnets: []lb.Subnet{
 			{Interface: "eth0", Prefix: netip.MustParsePrefix("192.0.2.0/24")},

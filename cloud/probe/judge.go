@@ -13,6 +13,8 @@ type Node struct {
 	Name string
 	// UID of the Node object: another one under the same name is another node.
 	UID string
+	// Port that its agent listens on. What another one has said before says nothing of it: it may be closed.
+	Port uint16
 	// Answered: the health port has answered once, as spec.probed says. One that never did may be closed by a
 	// firewall, so its silence means nothing.
 	Answered bool
@@ -86,13 +88,17 @@ func NewJudge(options Options) *Judge {
 // Configure changes the options; runs of silence go on.
 func (j *Judge) Configure(options Options) { j.options = options }
 
-// Set says which nodes there are. A node that is missing, or has another UID, is forgotten.
+// Set says which nodes there are. A node that is missing, or has another UID, is forgotten. One whose agent has moved to
+// another port has to answer there before it is judged again.
 func (j *Judge) Set(nodes []Node) {
 	known := make(map[string]*node, len(nodes))
 	for _, is := range nodes {
 		n := j.nodes[is.Name]
 		if n == nil || n.UID != is.UID {
 			n = &node{}
+		}
+		if n.Port != is.Port {
+			n.Answered, n.run, n.asked, n.settled = false, 0, time.Time{}, false
 		}
 		is.Answered = is.Answered || n.Answered // who has heard it knows before it is recorded
 		n.Node = is
@@ -130,7 +136,10 @@ func (j *Judge) Round(began, now time.Time, answers map[string]Answer) (confirm 
 	for _, name := range j.names {
 		n := j.nodes[name]
 		switch {
-		case !n.Answered || !j.silent(n, now) || n.pulse == lb.PulseLost:
+		case !j.silent(n, now):
+		case !n.Answered && n.said: // what was said of it was heard from another port
+			changes = append(changes, n.turn(lb.PulseNone)...)
+		case !n.Answered || n.pulse == lb.PulseLost:
 		case n.Down || j.stats.Doubting:
 			n.asked = time.Time{}
 			changes = append(changes, n.turn(lb.PulseNone)...)

@@ -188,6 +188,33 @@ func TestAPortThatNeverAnsweredIsNotJudged(t *testing.T) {
 	assert.Equal(t, []string{"a"}, c.lost())
 }
 
+// An agent that comes back on a port that a firewall closes is not lost, and nothing is said of it any more that the old
+// port has said.
+func TestAnAgentThatMovesToAnotherPortIsNotJudgedBeforeItAnswers(t *testing.T) {
+	c := cluster(4)
+	for i := range c.nodes {
+		c.nodes[i].Port = 10269
+	}
+	c.Set(c.nodes)
+	c.rounds(1)
+	c.note(c.Heard("n1", Refused))
+	require.Equal(t, lb.PulseRefusing, c.pulses["n1"])
+	c.nodes[1].Port, c.nodes[1].Answered = 10270, false
+	c.Set(c.nodes)
+	c.mute["n1"] = true
+	c.rounds(20)
+	assert.Empty(t, c.lost())
+	assert.Equal(t, lb.PulseNone, c.pulses["n1"])
+	assert.Zero(t, c.Stats(c.now).Silent)
+
+	delete(c.mute, "n1")
+	c.rounds(1)
+	assert.Equal(t, []string{"n1"}, c.firsts[len(c.firsts)-1:])
+	c.mute["n1"] = true
+	c.rounds(4)
+	assert.Equal(t, []string{"n1"}, c.lost())
+}
+
 func TestANewLeaderNoticesWhatDiedBefore(t *testing.T) {
 	c := newCourt(Node{Name: "a", Answered: true}, Node{Name: "b", Answered: true})
 	c.mute["b"] = true

@@ -55,6 +55,7 @@ type network interface {
 // question is one connection.
 type question struct {
 	node, uid string
+	port      uint16
 	asked     time.Time
 	of        *inquiry
 }
@@ -270,7 +271,7 @@ func (r *run) ask(target Target, everywhere bool, in *inquiry) {
 	}
 	all := Void
 	for _, to := range addresses {
-		q := question{target.Name, target.UID, now, in}
+		q := question{target.Name, target.UID, target.Port, now, in}
 		switch answer := r.net.ask(now, to, q); answer {
 		case Void:
 		case Silent:
@@ -287,7 +288,7 @@ func (r *run) ask(target Target, everywhere bool, in *inquiry) {
 
 // heard takes an answer.
 func (r *run) heard(q question, answer Answer) {
-	if r.known[q.node].UID != q.uid {
+	if of := r.known[q.node]; of.UID != q.uid || of.Port != q.port {
 		return
 	}
 	r.observe(r.clock.Since(q.asked))
