@@ -3,7 +3,9 @@
 package manifests_test
 
 import (
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
@@ -193,13 +196,31 @@ func TestContainersAreConfined(t *testing.T) {
 	assert.Equal(t, "/proc/sys/net", agent.Volumes[0].HostPath.Path)
 }
 
-// Nodes that wait for the cloud controller are initialized although nothing else runs there yet; the control plane
-// carries no addresses.
+// The controller connects to the health port of every agent, at the node's own address, and tells of what it finds there
+// by an event on the Node.
+func TestAgentsCanBeProbed(t *testing.T) {
+	for _, directory := range []string{"base", "example", "example-hetzner"} {
+		t.Run(directory, func(t *testing.T) {
+			objects := render(t, directory)
+			agent := all[*appsv1.DaemonSet](objects)[0].Spec.Template.Spec
+			assert.True(t, agent.HostNetwork)
+			host, port, err := net.SplitHostPort(flag(agent, "health-address"))
+			require.NoError(t, err)
+			assert.Empty(t, host, "on all addresses, of both families")
+			require.Len(t, agent.Containers[0].Ports, 1)
+			assert.Equal(t, strconv.Itoa(int(agent.Containers[0].Ports[0].ContainerPort)), port)
+		})
+	}
+}
+
+// Nodes that wait for the cloud controller are initialized although nothing else runs there yet; an agent stays on a node
+// that a taint clears of addresses, to let go of them; the control plane carries no addresses.
 func TestTolerations(t *testing.T) {
 	objects := render(t, "base")
 	tolerated := func(pod corev1.PodSpec, key string, effect corev1.TaintEffect) bool {
+		taint := corev1.Taint{Key: key, Value: "anything", Effect: effect}
 		for _, toleration := range pod.Tolerations {
-			if toleration.Key == key && toleration.Effect == effect && toleration.TolerationSeconds == nil {
+			if toleration.ToleratesTaint(klog.Background(), &taint, false) && toleration.TolerationSeconds == nil {
 				return true
 			}
 		}
@@ -215,6 +236,8 @@ func TestTolerations(t *testing.T) {
 	assert.True(t, tolerated(agent, uninitialized, corev1.TaintEffectNoSchedule))
 	assert.True(t, tolerated(agent, corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule))
 	assert.True(t, tolerated(agent, corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute))
+	assert.True(t, tolerated(agent, corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule))
 	assert.True(t, tolerated(agent, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute))
+	assert.True(t, tolerated(agent, "example.com/maintenance", corev1.TaintEffectNoExecute))
 	assert.False(t, tolerated(agent, controlPlane, corev1.TaintEffectNoSchedule))
 }
