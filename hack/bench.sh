@@ -20,7 +20,7 @@ measure() {
   "$@" 2>&1 | tee -a "$raw" >&2 || status=1
 }
 
-for dir in $(git grep -l --untracked '^func Benchmark' -- '*_test.go' | xargs -r -n 1 dirname | grep -v '^e2e' | sort -u); do
+for dir in $(git grep -l --untracked '^func Benchmark' -- '*_test.go' | xargs -r -n 1 dirname | grep -v '^e2e$' | sort -u); do
   measure "$dir" go test -run '^$' -bench "${RUN:-.}" -benchmem "./$dir"
 done
 if [[ -d e2e && -z "${SKIP_E2E:-}" ]]; then

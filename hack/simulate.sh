@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export SCHEDULES=${SCHEDULES:-1000000} WORKERS=${WORKERS:-$(nproc)}
-exec go test ./protocol -count=1 -timeout 0 -v -run '^TestSchedules$'
+exec go test ./e2e/protocol -count=1 -timeout 0 -v -run '^TestSchedules$'

@@ -40,7 +40,7 @@ go_test() {
 
 unit() {
   local packages
-  packages=$(go list ./... | grep -v '/e2e\(/\|$\)')
+  packages=$(go list ./... | grep -v '/e2e$')
   # shellcheck disable=SC2086 # one argument for each package
   go_test _output/test-unit.log -timeout 10m "${run[@]}" $packages
 }

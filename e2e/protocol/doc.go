@@ -9,5 +9,6 @@
 // of the controller, and the agent's Keeper with its conflict detection. What it replaces is what stands around them:
 // sockets, informers, work queues, the kernel, and the API server, which delays, refuses and loses as real ones do.
 //
-// It imports both sides, which may not import each other, and nothing imports it; hence it belongs to neither of them.
+// It imports both sides, which may not import each other, and nothing imports it; hence it belongs to neither of them, and
+// stands with the tests of the whole.
 package protocol
