@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -82,6 +84,90 @@ func TestClusterWithoutMooring(t *testing.T) {
 				return fmt.Errorf("captured %v", claims)
 			})
 		}
+	})
+
+	t.Run("everybody on the wire who has an address answers for it", func(t *testing.T) {
+		n1, n2 := c.Node("n1"), c.Node("n2")
+		mac := func(h *cluster.Node) string {
+			mac, err := h.MAC("eth0")
+			require.NoError(t, err)
+			return mac.String()
+		}
+		require.NoError(t, n2.AddAddress("eth0", n1.IPv4))
+		require.NoError(t, n2.AddAddress("eth0", n1.IPv6))
+		for _, addr := range []netip.Addr{n1.IPv4, n1.IPv6} {
+			answers, err := c.Client.WhoHas(addr)
+			require.NoError(t, err)
+			assert.ElementsMatch(t, []string{mac(n1), mac(n2)}, answers, "%s", addr)
+			require.NoError(t, n2.RemoveAddress("eth0", addr))
+			answers, err = c.Client.WhoHas(addr)
+			require.NoError(t, err)
+			assert.Equal(t, []string{mac(n1)}, answers, "%s", addr)
+			answers, err = c.Client.WhoHas(addr.Next().Next().Next())
+			require.NoError(t, err)
+			assert.Empty(t, answers)
+		}
+	})
+
+	t.Run("a claim is heard", func(t *testing.T) {
+		n1 := c.Node("n1")
+		capture, err := n1.Capture()
+		require.NoError(t, err)
+		defer capture.Stop()
+		foreign := net.HardwareAddr{2, 0, 0, 0, 0, 0x99}
+		for _, addr := range []netip.Addr{netip.MustParseAddr("10.90.0.99"), netip.MustParseAddr("fd00:90::99")} {
+			require.NoError(t, c.Client.Claim(addr, foreign))
+			c.Eventually(t, "n1 hears of "+addr.String(), func(context.Context) error {
+				claims := capture.Claims(addr)
+				if len(claims) != 1 || !claims[0].Gratuitous || claims[0].MAC.String() != foreign.String() {
+					return fmt.Errorf("captured %v", claims)
+				}
+				return nil
+			})
+		}
+	})
+
+	t.Run("a node is cut off from the control plane alone, or from all others", func(t *testing.T) {
+		n1 := c.Node("n1")
+		health := netip.AddrPortFrom(n1.IPv4, 10256)
+		reaches := func(get func(context.Context, netip.AddrPort, string) (string, error)) bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := get(ctx, health, "/livez")
+			return err == nil
+		}
+		for _, cut := range []struct {
+			fault                func(*cluster.Host) (*cluster.Fault, error)
+			client, controlPlane bool
+		}{{c.CutControlPlane, true, false}, {c.CutOthers, false, true}} {
+			fault, err := cut.fault(n1.Host)
+			require.NoError(t, err)
+			assert.Equal(t, cut.client, reaches(c.Client.Get))
+			assert.Equal(t, cut.controlPlane, reaches(c.Get))
+			require.NoError(t, fault.Mend())
+			assert.True(t, reaches(c.Client.Get))
+			assert.True(t, reaches(c.Get))
+		}
+	})
+
+	t.Run("a node that loses its power comes back with another boot id", func(t *testing.T) {
+		n1 := c.Node("n1")
+		bootID := func(ctx context.Context) string {
+			node, err := c.Kube.CoreV1().Nodes().Get(ctx, "n1", metav1.GetOptions{})
+			require.NoError(t, err)
+			return node.Status.NodeInfo.BootID
+		}
+		before := bootID(t.Context())
+		require.NoError(t, n1.PowerOff())
+		require.NoError(t, c.PowerOn(n1))
+		c.Eventually(t, "n1 reports another boot id", func(ctx context.Context) error {
+			if now := bootID(ctx); now == before {
+				return errors.New("it reports " + now)
+			}
+			return nil
+		})
+		c.Eventually(t, "n1 is Ready", func(ctx context.Context) error { return readyIs(ctx, c, "n1", corev1.ConditionTrue) })
+		require.NoError(t, c.AwaitProxy(t.Context(), n1))
 	})
 
 	t.Run("writes are counted", func(t *testing.T) {

@@ -13,9 +13,10 @@ import (
 // BackendPort is where every backend listens, with TCP (HTTP) and UDP.
 const BackendPort = 8080
 
-// Backend is a process of a pod on a node. It answers each request, over HTTP and UDP, with the node's name, a space
-// and the address that the request came from.
+// Backend is a process of a pod on a node, or on a host that is no Node. It answers each request, over HTTP and UDP,
+// with the host's name, a space and the address that the request came from.
 type Backend struct {
+	// Node is nil when the host is none.
 	Node       *Node
 	IPv4, IPv6 netip.Addr
 
@@ -28,21 +29,29 @@ func (n *Node) StartBackend(ctx context.Context) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{Node: n, IPv4: v4, IPv6: v6}
-	for _, addr := range []netip.Addr{v4, v6} {
+	return n.startBackend(ctx, &Backend{Node: n, IPv4: v4, IPv6: v6})
+}
+
+// StartBackend starts a backend on a host that is no Node, at the host's own addresses. No node's end is its end.
+func (h *Host) StartBackend(ctx context.Context) (*Backend, error) {
+	return h.startBackend(ctx, &Backend{IPv4: h.IPv4, IPv6: h.IPv6})
+}
+
+func (h *Host) startBackend(ctx context.Context, b *Backend) (*Backend, error) {
+	for _, addr := range []netip.Addr{b.IPv4, b.IPv6} {
 		at := netip.AddrPortFrom(addr, BackendPort)
-		listener, err := n.Listen(ctx, at)
+		listener, err := h.Listen(ctx, at)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s of %s: %w", at, n.Name, err), b.Stop())
+			return nil, errors.Join(fmt.Errorf("listen on %s of %s: %w", at, h.Name, err), b.Stop())
 		}
 		b.closers = append(b.closers, listener)
-		go answer(listener, n.Name)
-		conn, err := n.ListenPacket(ctx, at)
+		go answer(listener, h.Name)
+		conn, err := h.ListenPacket(ctx, at)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s/UDP of %s: %w", at, n.Name, err), b.Stop())
+			return nil, errors.Join(fmt.Errorf("listen on %s/UDP of %s: %w", at, h.Name, err), b.Stop())
 		}
 		b.closers = append(b.closers, conn)
-		go answerPackets(conn, n.Name)
+		go answerPackets(conn, h.Name)
 	}
 	return b, nil
 }

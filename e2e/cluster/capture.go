@@ -138,11 +138,7 @@ func parseARP(frame []byte) (Claim, bool) {
 func parseNDP(frame []byte) (Claim, bool) {
 	const (
 		ipHeader      = 40
-		icmpv6        = 58
-		solicitation  = 135
-		advertisement = 136
 		solicitedFlag = 0x40
-		targetLinkOpt = 2
 		messageLength = 24
 	)
 	if len(frame) < ethernetHeader+ipHeader+messageLength || frame[ethernetHeader+6] != icmpv6 {
@@ -152,13 +148,13 @@ func parseNDP(frame []byte) (Claim, bool) {
 	message := frame[ethernetHeader+ipHeader:]
 	claim := Claim{Address: netip.AddrFrom16([16]byte(message[8:24])), MAC: slices.Clone(frame[6:12])}
 	switch message[0] {
-	case solicitation:
+	case neighborSolicitation:
 		claim.Kind = Probe
 		return claim, source.IsUnspecified()
-	case advertisement:
+	case neighborAdvertisement:
 		claim.Kind = Announcement
 		claim.Gratuitous = message[4]&solicitedFlag == 0
-		if options := message[messageLength:]; len(options) >= 8 && options[0] == targetLinkOpt {
+		if options := message[messageLength:]; len(options) >= 8 && options[0] == targetLinkOption {
 			claim.MAC = slices.Clone(options[2:8])
 		}
 		return claim, true

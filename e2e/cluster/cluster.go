@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -135,6 +137,11 @@ func (c *Cluster) addHost(name string, number byte) (*Host, error) {
 	}
 	c.hosts = append(c.hosts, h)
 	return h, c.wire.plug(h, number)
+}
+
+// Get makes one HTTP request from the control plane, over a connection of its own, and returns the body.
+func (c *Cluster) Get(ctx context.Context, address netip.AddrPort, path string) (string, error) {
+	return get(ctx, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, address, path)
 }
 
 // Node of that name, nil when the cluster has none.

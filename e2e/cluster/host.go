@@ -36,6 +36,10 @@ type Host struct {
 
 	netns   *os.File
 	netlink *netlink.Handle
+	// mac of eth0, which is the same when it is plugged in again.
+	mac net.HardwareAddr
+	// bootID is a file with what the kernel of the host calls this start of itself; empty: that of the real machine.
+	bootID string
 }
 
 // newHost makes a network namespace with loopback up, named for `ip netns exec`.
@@ -152,11 +156,15 @@ func (h *Host) HTTPClient(keepAlive bool) *http.Client {
 
 // Get makes one HTTP request from the host, over a connection of its own, and returns the body.
 func (h *Host) Get(ctx context.Context, address netip.AddrPort, path string) (string, error) {
+	return get(ctx, h.HTTPClient(false), address, path)
+}
+
+func get(ctx context.Context, client *http.Client, address netip.AddrPort, path string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.String()+path, nil)
 	if err != nil {
 		return "", err
 	}
-	response, err := h.HTTPClient(false).Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return "", err
 	}
@@ -228,6 +236,15 @@ func (h *Host) Addresses(iface string) ([]netip.Prefix, error) {
 func (h *Host) Holds(iface string, addr netip.Addr) (bool, error) {
 	prefixes, err := h.Addresses(iface)
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == addr }), err
+}
+
+// AddAddress puts an address on an interface, as an administrator's hand would. It works at once.
+func (h *Host) AddAddress(iface string, addr netip.Addr) error {
+	link, err := h.netlink.LinkByName(iface)
+	if err != nil {
+		return fmt.Errorf("find %s of %s: %w", iface, h.Name, err)
+	}
+	return h.addAddress(link, netip.PrefixFrom(addr, addr.BitLen()))
 }
 
 // RemoveAddress takes an address off an interface, as an administrator's hand would.

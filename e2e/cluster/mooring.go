@@ -37,8 +37,21 @@ func (c *Cluster) Configure(cloudConfig string) error {
 
 // AddController makes one more instance of the controller, which the caller starts: with the arguments of the
 // manifests' Deployment, the token of its ServiceAccount, and the cloud-config of Configure. Flags are added last and
-// so win. A lease names the instance by its Process's Name.
+// so win. A lease names the instance by its Process's Name, or by that of its node.
 func (c *Cluster) AddController(ctx context.Context, flags ...string) (*Process, error) {
+	return c.addController(ctx, nil, flags...)
+}
+
+// AddControllerOn is AddController on a node, whose network it then has, and whose fate it shares.
+func (c *Cluster) AddControllerOn(ctx context.Context, node *Node, flags ...string) (*Process, error) {
+	controller, err := c.addController(ctx, node.Host, flags...)
+	if err == nil {
+		node.others = append(node.others, controller)
+	}
+	return controller, err
+}
+
+func (c *Cluster) addController(ctx context.Context, host *Host, flags ...string) (*Process, error) {
 	if err := c.built(ControllerBinary); err != nil {
 		return nil, err
 	}
@@ -55,12 +68,12 @@ func (c *Cluster) AddController(ctx context.Context, flags ...string) (*Process,
 	if err := c.writeAccountKubeconfig(ctx, name, controllerAccount, nil); err != nil {
 		return nil, err
 	}
-	process := c.process(name, nil, append([]string{filepath.Join(c.root, ControllerBinary)}, args...)...)
+	process := c.process(name, host, append([]string{filepath.Join(c.root, ControllerBinary)}, args...)...)
 	kubeconfig := c.kubeconfig(name)
 	process.args = append(process.args,
 		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
 		"--cloud-config="+c.CloudConfig(),
-		// Instances share one network namespace.
+		// Instances may share one network namespace.
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.ControllerPort(len(c.Controllers))),
 		"--cert-dir="+c.file(name),
 	)
@@ -80,10 +93,10 @@ func (c *Cluster) Leader(ctx context.Context) (*Process, error) {
 	if lease.Spec.HolderIdentity == nil {
 		return nil, nil
 	}
-	// The identity is the host name, which is the process's own, and something random.
+	// The identity is the host name, which beside the control plane is the process's own, and something random.
 	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
 	for _, controller := range c.Controllers {
-		if controller.Name == name {
+		if controller.hostName() == name {
 			return controller, nil
 		}
 	}

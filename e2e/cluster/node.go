@@ -36,6 +36,8 @@ type Node struct {
 
 	options NodeOptions
 	number  byte
+	// others run on the node, too.
+	others  []*Process
 	pods    netlink.Link
 	nextPod byte
 }
@@ -52,7 +54,7 @@ func (c *Cluster) addNode(options NodeOptions, i int) error {
 	}
 	node := &Node{Host: host, options: options, number: number}
 	c.Nodes = append(c.Nodes, node)
-	if err := node.makePodNetwork(); err != nil {
+	if err := errors.Join(node.makePodNetwork(), node.newBoot(c.file(options.Name+".boot-id"))); err != nil {
 		return err
 	}
 	for _, other := range c.Nodes[:len(c.Nodes)-1] {

@@ -96,25 +96,34 @@ func (p *Process) revive(l *life) {
 	}
 }
 
-// startThere starts the command with the network of its host, and with the process's own name as host name, so that
-// a lease says which instance holds it.
+// hostName is what the process takes for the name of its machine: that of its host, or beside the control plane its own,
+// so that a lease says which instance holds it.
+func (p *Process) hostName() string {
+	if p.host != nil {
+		return p.host.Name
+	}
+	return p.Name
+}
+
+// startThere starts the command with the network and the name of its host.
 func (p *Process) startThere(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
 		// Without unlocking: the thread that was moved ends with this goroutine.
 		runtime.LockOSThread()
 		started <- func() error {
-			name := p.Name
 			if p.host != nil {
-				name = p.host.Name
 				if err := unix.Setns(int(p.host.netns.Fd()), unix.CLONE_NEWNET); err != nil {
 					return fmt.Errorf("enter %s: %w", p.host.Name, err)
+				}
+				if err := p.host.showBootID(); err != nil {
+					return err
 				}
 			}
 			if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
 				return fmt.Errorf("take a host name of its own: %w", err)
 			}
-			if err := unix.Sethostname([]byte(name)); err != nil {
+			if err := unix.Sethostname([]byte(p.hostName())); err != nil {
 				return err
 			}
 			return cmd.Start()

@@ -40,3 +40,20 @@ func (h *Host) Route(prefix netip.Prefix, to *Host) error {
 	}
 	return nil
 }
+
+// AnswerByProxy has the host answer ARP for every address of the prefix, whoever has it, as a router does that believes
+// it to be behind it. What is sent there comes to nothing.
+func (h *Host) AnswerByProxy(prefix netip.Prefix) error {
+	behind := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "behind"}}
+	if err := h.netlink.LinkAdd(behind); err != nil {
+		return fmt.Errorf("make interface behind of %s: %w", h.Name, err)
+	}
+	return errors.Join(
+		h.netlink.LinkSetUp(behind),
+		h.netlink.RouteAdd(&netlink.Route{Dst: hostNet(prefix.Masked()), LinkIndex: behind.Attrs().Index, Scope: netlink.SCOPE_LINK}),
+		h.Sysctl("ipv4/ip_forward", "1"),
+		h.Sysctl("ipv4/conf/"+uplink+"/proxy_arp", "1"),
+		// At once, not at random within 0.8 s.
+		h.Sysctl("ipv4/neigh/"+uplink+"/proxy_delay", "0"),
+	)
+}

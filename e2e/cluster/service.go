@@ -115,11 +115,14 @@ func (c *Cluster) Endpoints(ctx context.Context, service *corev1.Service, backen
 		}
 		ready := true
 		for _, backend := range backends {
-			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+			endpoint := discoveryv1.Endpoint{
 				Addresses:  []string{address(backend).String()},
-				NodeName:   &backend.Node.Name,
 				Conditions: discoveryv1.EndpointConditions{Ready: &ready},
-			})
+			}
+			if backend.Node != nil {
+				endpoint.NodeName = &backend.Node.Name
+			}
+			slice.Endpoints = append(slice.Endpoints, endpoint)
 		}
 		if err := c.putSlice(ctx, slice); err != nil {
 			return fmt.Errorf("write endpoints of %s/%s: %w", service.Namespace, service.Name, err)

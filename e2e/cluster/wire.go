@@ -59,9 +59,10 @@ func (w *wire) close() error { return netlink.LinkDel(w.bridge) }
 // plug gives the host an eth0 on the wire, with addresses that end in number, and routes to the control plane.
 func (w *wire) plug(h *Host, number byte) error {
 	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: h.port(), MasterIndex: w.bridge.Attrs().Index},
-		PeerName:      uplink,
-		PeerNamespace: netlink.NsFd(int(h.netns.Fd())),
+		LinkAttrs:        netlink.LinkAttrs{Name: h.port(), MasterIndex: w.bridge.Attrs().Index},
+		PeerName:         uplink,
+		PeerNamespace:    netlink.NsFd(int(h.netns.Fd())),
+		PeerHardwareAddr: h.mac,
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("plug %s in: %w", h.Name, err)
@@ -76,6 +77,7 @@ func (w *wire) plug(h *Host, number byte) error {
 	if err := h.netlink.LinkSetUp(eth0); err != nil {
 		return fmt.Errorf("set %s of %s up: %w", uplink, h.Name, err)
 	}
+	h.mac = eth0.Attrs().HardwareAddr
 	h.IPv4, h.IPv6 = withNumber(Subnet4, number), withNumber(Subnet6, number)
 	everything4, everything6 := netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")
 	return errors.Join(

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	cadvisorapi "github.com/google/cadvisor/info/v1"
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/trace/noop"
 	v1 "k8s.io/api/core/v1"
@@ -110,9 +112,26 @@ func (k *kubelet) run(ctx context.Context) error {
 
 	kubemark.NewHollowKubelet(
 		flags, settings, client, heartbeat,
-		&cadvisor.Fake{NodeName: k.nodeName},
+		machine{&cadvisor.Fake{NodeName: k.nodeName}},
 		runtime.ImageService, service,
 		cm.NewStubContainerManagerWithDevicePluginResource(v1.ResourceList{}),
 	).Run(ctx)
 	return nil
+}
+
+// machine is kubemark's, with the boot id that this process sees: a Node of a host that was started again says so.
+type machine struct{ *cadvisor.Fake }
+
+// MachineInfo is what the kubelet reports of the host.
+func (m machine) MachineInfo() (*cadvisorapi.MachineInfo, error) {
+	info, err := m.Fake.MachineInfo()
+	if err != nil {
+		return nil, err
+	}
+	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	info.BootID = strings.TrimSpace(string(bootID))
+	return info, nil
 }
