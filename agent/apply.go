@@ -56,6 +56,7 @@ func (k *Keeper) apply(ctx context.Context, now time.Time) {
 		k.backoff = retryFirst
 	}
 	k.conflicts.Watch(now, subjects(k.wants, &k.have)) // what is bound now
+	k.unproved = len(k.proofs()) > 0                   // to be done without the API server, should it go away
 	k.schedule(now)
 }
 

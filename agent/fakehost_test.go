@@ -23,6 +23,7 @@ type fakeHost struct {
 	steps     []netif.Step
 	announced map[netip.Addr]int
 	refuse    map[netip.Addr]error // addresses that cannot be bound
+	stuck     map[netip.Addr]error // addresses that cannot be unbound
 	broken    error                // Read fails with it
 	probed    []netif.Event        // probes, as uplink and IP, in order
 	watched   map[string][]netip.Addr
@@ -99,7 +100,11 @@ func (h *fakeHost) Do(_ context.Context, step netif.Step) []netif.Failure {
 	var failures []netif.Failure
 	failed := map[netip.Addr]bool{}
 	for _, ip := range step.Addresses {
-		if err := h.refuse[ip]; err != nil && step.Kind == netif.Bind {
+		err := h.refuse[ip]
+		if step.Kind == netif.Unbind {
+			err = h.stuck[ip]
+		}
+		if err != nil && (step.Kind == netif.Bind || step.Kind == netif.Unbind) {
 			failures = append(failures, netif.Failure{IP: ip, Err: err})
 			failed[ip] = true
 		}

@@ -163,7 +163,7 @@ func (k *Keeper) Turn(ctx context.Context, now time.Time) (wait time.Duration) {
 		k.proved, k.news = false, true
 	}
 	k.live = k.live && k.dirty
-	if mayChange && len(k.failed) > 0 || k.unproved {
+	if mayChange && len(k.failed) > 0 || !mayChange && k.unproved {
 		wake(k.nextRetry)
 	}
 	if next, more := k.detect(ctx, now); more {
