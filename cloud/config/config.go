@@ -41,7 +41,7 @@ type Account struct {
 type Failover struct {
 	// ProbeInterval between TCP connects to each agent's health port. Default 300 ms.
 	ProbeInterval time.Duration
-	// FailureThreshold is how many silences in a row mean that a node is lost. Default 3.
+	// FailureThreshold is how many silences in a row come before the last questions, which decide. Default 3.
 	FailureThreshold int
 	// EvacuateCordoned: addresses leave a cordoned node. Default false.
 	EvacuateCordoned bool
