@@ -21,11 +21,12 @@ const (
 // overflows, it opens another and sends a LostEvent, on which the receiver reads the whole state again. The first
 // event is a LostEvent too.
 //
-// It also sends the claims that Listen asked for, each to one watch. Changes go first: however many claims there are,
-// a change waits for a few of them at most.
+// It also sends the claims that Listen asked for, each to one watch. Changes go first, before claims that are not in
+// the channel yet. The channel has room for hundreds: a receiver that was busy finds there what was heard meanwhile,
+// and does not take what it has not received yet for silence.
 func (h *Host) Watch(ctx context.Context) <-chan Event {
 	changes := make(chan Event, 1024)
-	events := make(chan Event, 16)
+	events := make(chan Event, claimsWaiting)
 	watches := []struct {
 		family int
 		groups []uint32

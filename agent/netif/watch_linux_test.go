@@ -31,6 +31,23 @@ func await(t testing.TB, events <-chan Event, what string, passes func(Event) bo
 
 func isLost(e Event) bool { return e.Kind == LostEvent }
 
+// Whoever was busy while hundreds of probes were answered finds all the answers without waiting for more.
+func TestWhatWasHeardMeanwhileIsThere(t *testing.T) {
+	if !fresh(t) {
+		return
+	}
+	host := open(t)
+	events := host.Watch(t.Context())
+	for range 3 {
+		await(t, events, "each watch begins", isLost)
+	}
+	const answers = 300
+	for range answers {
+		host.ears.heard <- Event{Kind: ClaimEvent}
+	}
+	require.Eventually(t, func() bool { return len(events) == answers }, guardTime, time.Millisecond)
+}
+
 func TestTheWatchTellsWhatChanges(t *testing.T) {
 	if !fresh(t) {
 		return
