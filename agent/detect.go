@@ -308,7 +308,7 @@ func (k *Keeper) act(ctx context.Context, now time.Time, d conflict.Decision) {
 		k.metrics.conflicted("yielded")
 		k.dirty, k.proved = true, true
 	case conflict.Returned:
-		log.Info("Nobody answers for the address any more; it may be bound")
+		log.Info("The address may be bound: nobody answers for it any more, or the API server says that it was moved here")
 		k.dirty, k.proved = true, true
 	case conflict.Checked:
 		log.V(1).Info("The address is announced anew")

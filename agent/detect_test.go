@@ -361,22 +361,3 @@ func TestWhoCannotListenSaysSo(t *testing.T) {
 	assert.Nil(t, meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection))
 	assert.NotEmpty(t, s.host.watched)
 }
-
-// What could not be unbound while the API server was away is unbound when it is back, and then the keeper rests.
-func TestAfterAFailedYieldItRests(t *testing.T) {
-	s := newStage(t)
-	o := order(1, hold(vip4))
-	s.watch(o)
-	s.play(time.Minute)
-	s.cut(o)
-	s.host.stuck = map[netip.Addr]error{netip.MustParseAddr(vip4): errors.New("no")}
-	s.take(vip4)
-	s.claim(vip4)
-	s.play(5 * time.Second)
-	require.Len(t, s.host.bound(), 1)
-	s.host.stuck = nil
-	s.watch(order(2))
-	s.play(2 * time.Second)
-	require.Empty(t, s.host.bound())
-	assert.Positive(t, s.keeper.Turn(t.Context(), s.now))
-}

@@ -16,7 +16,7 @@
 //     that believed the claim would send there until their entry is gone.
 //   - A held address that another machine answers for is defended when the API server, asked after the answer was
 //     heard, confirms that it belongs here. When the API server cannot be asked the address is yielded, and comes back
-//     after three silences.
+//     after three silences; one that came from another node, also when the API server can be asked again and says so.
 //   - After this host was away (its link, its API server, or its own clock stood still) it does not insist: it asks,
 //     then probes, and only then are its addresses announced again.
 //   - A machine that answers for everything proves nothing (proxy ARP, RFC 1027; proxy neighbour discovery, RFC 4861
@@ -68,7 +68,7 @@ const (
 	Defend    Kind = "defend"    // announce the address, once
 	Denied    Kind = "denied"    // the API server says that the address is not held here any more
 	Yielded   Kind = "yielded"   // Other has the held address and the API server cannot be asked
-	Returned  Kind = "returned"  // nobody answers any more for the address that was taken
+	Returned  Kind = "returned"  // nobody answers any more for the address that was taken, or it was moved here
 	Checked   Kind = "checked"   // announce the address from the beginning
 	Settled   Kind = "settled"   // nothing was heard of Other for a while
 	// ProxyFound and ProxyForgotten are about an uplink and not about one address.

@@ -91,7 +91,7 @@ func (d *Detector) Relinked(now time.Time, uplink string) {
 func (d *Detector) recheck(now time.Time, e *entry) {
 	e.silent = 0
 	if e.verdict != Free {
-		d.probe(e, now)
+		d.round(now, e)
 		return
 	}
 	e.check, e.unasked = true, false
@@ -179,6 +179,11 @@ func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
 		asked := e.step
 		d.rest(e)
 		switch {
+		case e.verdict == Taken && holds != nil && holds(e.IP):
+			e.verdict = Free
+			d.decide(Returned, e)
+		case e.verdict == Taken:
+			d.probe(e, now)
 		case holds != nil && !holds(e.IP):
 			// What becomes of it is for the object to say. Until that is done it is not announced.
 			d.settle(e)
@@ -241,10 +246,21 @@ func (d *Detector) Sent(now time.Time, p Probe, err error) {
 	d.at(e, latest(e.first.Add(window), now.Add(window-probeGap)))
 }
 
+// round begins a round, with a question first for an address that came from another node and was yielded because the
+// API server could not be asked: that node may answer until this one has bound it, so to wait for its silence may be to
+// wait for ever.
+func (d *Detector) round(now time.Time, e *entry) {
+	if e.verdict == Taken && e.yielded && e.Moved && e.silent == 0 {
+		d.ask(e, permit)
+		return
+	}
+	d.probe(e, now)
+}
+
 // expire is called when an entry's time has come and no probe is to be sent: a round was silent, or another begins.
 func (d *Detector) expire(now time.Time, e *entry) {
 	if e.step == idle {
-		d.probe(e, now)
+		d.round(now, e)
 		return
 	}
 	d.rest(e)
