@@ -15,8 +15,8 @@ type Node struct {
 	UID string
 	// Port that its agent listens on. What another one has said before says nothing of it: it may be closed.
 	Port uint16
-	// Answered: the health port has answered once, as spec.probed says. One that never did may be closed by a
-	// firewall, so its silence means nothing.
+	// Answered: the health port has accepted a connection once, as spec.probed says. One that never did may be closed by
+	// a firewall, so neither its silence nor its refusal means anything.
 	Answered bool
 	// Down: the Ready condition is Unknown already. The node is not judged, and does not count among those that may
 	// fall silent together.
@@ -137,9 +137,9 @@ func (j *Judge) Round(began, now time.Time, answers map[string]Answer) (confirm 
 		n := j.nodes[name]
 		switch {
 		case !j.silent(n, now):
-		case !n.Answered && n.said: // what was said of it was heard from another port
-			changes = append(changes, n.turn(lb.PulseNone)...)
-		case !n.Answered || n.pulse == lb.PulseLost:
+		case !n.Answered:
+			changes = append(changes, n.forget()...)
+		case n.pulse == lb.PulseLost:
 		case n.Down || j.stats.Doubting:
 			n.asked = time.Time{}
 			changes = append(changes, n.turn(lb.PulseNone)...)
@@ -267,10 +267,21 @@ func (n *node) answered(answer Answer) []Change {
 		pulse = lb.PulseRefusing
 	}
 	if !n.Answered {
+		if answer == Refused {
+			return n.forget()
+		}
 		n.Answered, n.pulse, n.said = true, pulse, true
 		return []Change{{Node: n.Name, Pulse: pulse, First: true}}
 	}
 	return n.turn(pulse)
+}
+
+// forget what was said of a node before its agent moved to a port that has not answered yet.
+func (n *node) forget() []Change {
+	if !n.said {
+		return nil
+	}
+	return n.turn(lb.PulseNone)
 }
 
 // turn returns a change when the pulse is another one, or the first that is reported.

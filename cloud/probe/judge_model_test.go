@@ -67,6 +67,8 @@ func TestJudgeKeepsItsRules(t *testing.T) {
 				}
 				if answer == Accepted || answer == Refused {
 					n.silences, n.asked = 0, false
+				}
+				if answer == Accepted {
 					firsts[name] = !n.Answered
 					n.Answered = true
 				}
@@ -105,7 +107,7 @@ func TestJudgeKeepsItsRules(t *testing.T) {
 				case Accepted:
 					require.Equal(t, lb.PulseAnswering, find(name).pulse)
 				case Refused:
-					require.Equal(t, lb.PulseRefusing, find(name).pulse)
+					require.Equal(t, find(name).Answered, find(name).pulse == lb.PulseRefusing)
 				}
 			}
 		}

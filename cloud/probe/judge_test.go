@@ -188,6 +188,25 @@ func TestAPortThatNeverAnsweredIsNotJudged(t *testing.T) {
 	assert.Equal(t, []string{"a"}, c.lost())
 }
 
+// A firewall may refuse connections in the name of a host: that its agent does not run is said of none that was heard.
+func TestAPortThatHasOnlyRefusedIsNotJudged(t *testing.T) {
+	c := newCourt(Node{Name: "a", UID: "1"}, Node{Name: "b", UID: "1", Answered: true}, Node{Name: "c", UID: "1", Answered: true})
+	c.mute["a"] = true
+	for range 10 {
+		c.note(c.Heard("a", Refused))
+		c.rounds(1)
+	}
+	c.rounds(10)
+	assert.NotContains(t, c.pulses, "a")
+	assert.Empty(t, c.firsts)
+
+	delete(c.mute, "a")
+	c.rounds(1)
+	assert.Equal(t, []string{"a"}, c.firsts)
+	c.note(c.Heard("a", Refused))
+	assert.Equal(t, lb.PulseRefusing, c.pulses["a"])
+}
+
 // An agent that comes back on a port that a firewall closes is not lost, and nothing is said of it any more that the old
 // port has said.
 func TestAnAgentThatMovesToAnotherPortIsNotJudgedBeforeItAnswers(t *testing.T) {

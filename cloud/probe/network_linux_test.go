@@ -152,16 +152,19 @@ func TestWhatTheKernelSays(t *testing.T) {
 	}
 	l := start(t, nodes...)
 	want := map[string]lb.Pulse{
-		"accepting": lb.PulseAnswering, "accepting6": lb.PulseAnswering, "fresh": lb.PulseRefusing, "refusing": lb.PulseRefusing, "second": lb.PulseAnswering,
+		"accepting": lb.PulseAnswering, "accepting6": lb.PulseAnswering, "refusing": lb.PulseRefusing, "second": lb.PulseAnswering,
 		"silent": lb.PulseLost, "unreachable": lb.PulseLost, "unresolved": lb.PulseLost, "z": lb.PulseAnswering,
 	}
 	l.until(t, "pulses", func() bool { return assert.ObjectsAreEqual(want, l.pulses) })
-	assert.Equal(t, []string{"fresh"}, l.firsts)
+	assert.Empty(t, l.firsts, "a refusal is no first answer")
 	assert.Equal(t, 3, l.Stats().Silent)
 	assert.Positive(t, l.took)
 
 	sh(t, "nft delete table inet test")
 	l.until(t, "it is back", func() bool { return l.pulses["silent"] == lb.PulseAnswering && l.pulses["never"] == lb.PulseAnswering })
+	l.mu.Lock()
+	assert.Equal(t, []string{"never"}, l.firsts)
+	l.mu.Unlock()
 	out, err := exec.CommandContext(t.Context(), "ss", "-Htan", "state", "time-wait").CombinedOutput()
 	require.NoError(t, err)
 	assert.NotContains(t, string(out), "10269", "no port is kept")

@@ -7,6 +7,8 @@
 // # When a node is lost
 //
 // A node is asked once each interval by opening a TCP connection. Accepted and refused both prove that the host lives.
+// A port that has never accepted one is not judged: a firewall may drop what is sent to it, or refuse it in the name of
+// a host that is well, or gone.
 // A node that was silent is asked [Asks] times in each of the following rounds, and has been silent in such a round
 // only if none of them was answered. Threshold silent rounds in a row are followed by a burst of [Asks] more within
 // 200 ms; when it stays silent too, the node is lost. An answer counts whenever it comes: connections stay open for
