@@ -236,6 +236,9 @@ func (l *Ledger) apply(a *address, s place.Step, now time.Time) {
 		}
 		n.remove(a.addr)
 		l.dirty(n)
+		if s.Hard {
+			l.urgent(n) // its object still says Hold, and the successor waits for that
+		}
 		return
 	case place.OpSettle:
 		e.predecessor = ""

@@ -61,6 +61,23 @@ func TestLostNodeIsOneWriteForEachSurvivor(t *testing.T) {
 	}
 }
 
+// TestDeletedNodeIsLeftInAHurry: a Node that is deleted with its machine may carry addresses still.
+func TestDeletedNodeIsLeftInAHurry(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	addr, node := w.served(uid)
+	w.ledger.Drain()
+	w.objects[node].dead, w.objects[node].bound = true, nil
+	w.removeNode(node)
+	assert.Equal(t, map[string]bool{node: true}, w.ledger.Drain().Urgent)
+	w.write(node)
+	other := map[string]string{"n1": "n2", "n2": "n1"}[node]
+	assert.Equal(t, map[string]bool{other: true}, w.ledger.Drain().Urgent)
+	w.settle()
+	assert.Equal(t, []string{other}, w.holders(addr))
+}
+
 // TestHostThatAnswersKeepsItsAddresses although its kubelet is silent, for a minute; then they move as planned.
 func TestHostThatAnswersKeepsItsAddresses(t *testing.T) {
 	for _, pulse := range []lb.Pulse{lb.PulseAnswering, lb.PulseRefusing} {

@@ -129,7 +129,9 @@ func Next(s Situation) ([]Step, Outcome) {
 
 type move struct {
 	Situation
-	live    []Entry // entries that are not removed in this pass
+	live []Entry // entries that are not removed in this pass
+	// bereft: the Node of the holder is deleted.
+	bereft  bool
 	steps   []Step
 	outcome Outcome
 }
@@ -140,6 +142,7 @@ func (m *move) sweep() {
 		switch {
 		case e.Standing == Gone:
 			m.step(OpRemove, e.Node, "", "its Node is deleted")
+			m.bereft = m.bereft || e.State == Hold
 		case e.State == Release && e.Acked:
 			m.step(OpRemove, e.Node, "", "the agent has acknowledged the release")
 		default:
@@ -227,6 +230,9 @@ func (m *move) grant() {
 	}
 	m.step(OpHold, node, m.predecessorFor(node), "chosen")
 	m.held(node)
+	if m.bereft {
+		m.hurry()
+	}
 }
 
 // back returns the address to a node that yields it and still has it bound, when that node's standing is good enough;
@@ -257,6 +263,13 @@ func (m *move) predecessorFor(node string) string {
 	return ""
 }
 
+// hurry marks the steps as those of a move off a node that does not serve.
+func (m *move) hurry() {
+	for i := range m.steps {
+		m.steps[i].Hard = true
+	}
+}
+
 func (m *move) held(node string) {
 	m.outcome.Holder = node
 	m.outcome.Waiting = waiting(node)
@@ -275,8 +288,8 @@ func (m *move) keep(h Entry) {
 	case h.Standing == Leaving && h.Deaf && h.Acked && !h.Unrouted:
 		// It would not let go. What it has bound answers.
 		m.outcome.Bound = true
-		m.outcome.Misplaced = lb.Refuse(lb.ReasonAgentAbsent, "node %s is %s, and its agent does not run to let go: "+
-			"start the agent there", h.Node, h.Why)
+		m.outcome.Misplaced = lb.Refuse(lb.ReasonAgentAbsent, "node %s is %s, and its agent does not run to let go "+
+			"(connections to its health port are refused): start the agent there, or open the port to the controller", h.Node, h.Why)
 		m.releaseOthers(h.Node)
 	case h.Standing != Fine:
 		m.replace(h)
@@ -319,8 +332,9 @@ func (m *move) watchAgent(h Entry) {
 	case m.Now.Before(h.AbsentAt):
 		m.soonest(h.AbsentAt)
 	default:
-		m.outcome.Misplaced = lb.Refuse(lb.ReasonAgentAbsent, "the agent on node %s has not run for %s and longer: the address "+
-			"answers, but nothing about it can change; start the agent there", h.Node, AbsentAfter)
+		m.outcome.Misplaced = lb.Refuse(lb.ReasonAgentAbsent, "the agent on node %s has not run for %s and longer "+
+			"(connections to its health port are refused): the address answers, but nothing about it can change; start the agent "+
+			"there, or open the port to the controller", h.Node, AbsentAfter)
 	}
 }
 
@@ -352,9 +366,7 @@ func (m *move) replace(h Entry) {
 	m.step(OpHold, node, h.Node, why)
 	m.held(node)
 	if h.Standing == Lost {
-		for i := range m.steps {
-			m.steps[i].Hard = true
-		}
+		m.hurry()
 	}
 }
 
