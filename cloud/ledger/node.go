@@ -158,15 +158,27 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 		n.since = now
 	}
 	switch unheard := place.Unheard(v) != ""; {
-	case !unheard:
+	case !unheard && !n.UnknownSince.IsZero():
 		n.UnknownSince = time.Time{}
-	case n.UnknownSince.IsZero():
+		l.awaitOthers(now)
+	case unheard && n.UnknownSince.IsZero():
 		n.UnknownSince = now
 	}
 	n.Node = v
 	n.goneSince = time.Time{}
 	l.seekServer(n, now)
 	l.nodeChanged(n, now)
+}
+
+// awaitOthers gives the nodes that are not heard yet the time to be heard again, too: what ends for one may end for all,
+// and the first to come back would get what all of them carry.
+func (l *Ledger) awaitOthers(now time.Time) {
+	least := now.Add(place.ReturnGrace - place.UnknownGrace)
+	for _, c := range l.candidates {
+		if !c.UnknownSince.IsZero() && c.UnknownSince.Before(least) {
+			c.UnknownSince = least
+		}
+	}
 }
 
 func compareStrings(a, b string) int {

@@ -136,6 +136,42 @@ func TestTaintThatOutlivesItsConditionMovesNothing(t *testing.T) {
 	}
 }
 
+// TestFirstNodeThatIsHeardAgainGetsNothing: when the kubelets were cut off from the API server for long and their hosts
+// answered all the while, the nodes are heard again one after the other, and nothing moves to the first of them. A node
+// that is not heard of for longer than the others is left.
+func TestFirstNodeThatIsHeardAgainGetsNothing(t *testing.T) {
+	for _, returns := range []bool{true, false} {
+		w := newWorld(t, office, "n1", "n2", "n3")
+		uid := w.create("web")
+		w.settle()
+		addr, node := w.served(uid)
+		for name := range w.nodes {
+			w.pulse(name, lb.PulseAnswering)
+			w.setNode(name, func(n *lb.Node) { n.Ready = lb.Unknown })
+		}
+		w.settle()
+		w.pass(10 * place.UnknownGrace)
+		w.settle()
+		require.Equal(t, []string{node}, w.holders(addr))
+		for name := range w.nodes {
+			if name != node {
+				w.setNode(name, func(n *lb.Node) { n.Ready = lb.Ready })
+				w.pass(time.Second)
+				w.settle()
+			}
+		}
+		assert.Equal(t, []string{node}, w.holders(addr))
+		if returns {
+			w.setNode(node, func(n *lb.Node) { n.Ready = lb.Ready })
+		}
+		w.pass(place.ReturnGrace)
+		assert.Equal(t, returns, node == w.ledger.View(uid).Addresses[0].Node)
+		w.settle()
+		assert.Len(t, w.holders(addr), 1)
+		assert.Equal(t, returns, slices.Equal([]string{node}, w.holders(addr)))
+	}
+}
+
 // TestUnprobedNodeIsLostByItsCondition: without the probe the Ready condition decides.
 func TestUnprobedNodeIsLostByItsCondition(t *testing.T) {
 	w := newWorld(t, office, "n1", "n2")

@@ -29,6 +29,10 @@ const AckTimeout = 5 * time.Second
 // outage of the API server the condition of a node that is well may be Unknown for some seconds.
 const UnknownGrace = time.Minute
 
+// ReturnGrace is how much later than another node a node may be heard again after an outage that both had part in: a
+// kubelet writes its status every 10 s, and the node lifecycle controller looks every 5 s.
+const ReturnGrace = 20 * time.Second
+
 // FirstPulse is how long a controller that has just come waits for what its probe says of a node that answered an
 // earlier one, before it believes the node's condition alone: with the defaults the probe takes some 1.2 s.
 const FirstPulse = 5 * time.Second
@@ -85,7 +89,8 @@ type Candidate struct {
 	PulseSince time.Time
 	// JudgedBy is when the probe will have said something, if it can at all; zero when that is past.
 	JudgedBy time.Time
-	// UnknownSince is since when the control plane says that it does not hear of the node (Unheard); zero while it does.
+	// UnknownSince is since when the control plane says that it does not hear of the node (Unheard), or later when that has
+	// to count less; zero while it does.
 	UnknownSince time.Time
 }
 
