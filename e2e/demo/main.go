@@ -2,8 +2,9 @@
 // type LoadBalancer that gets an address, a request that reaches it, and what a client notices when the node that
 // holds the address is lost. It tells what it does while it does it, measures, and removes everything.
 //
-// KEEP=1 leaves the cluster running until Ctrl-C and says how to look around. GRACE=50s sets after how long a silent
-// node counts as lost (node-monitor-grace-period of Kubernetes; 5s here unless set).
+// KEEP=1 leaves the cluster running until Ctrl-C and says how to look around. GRACE=20s sets after how long Kubernetes
+// itself calls a silent node NotReady (node-monitor-grace-period; 50s unless set, as in production). It is not what the
+// address waits for: the probe notices a lost node long before.
 package main
 
 import (
@@ -106,11 +107,11 @@ func (s *show) run(ctx context.Context, grace time.Duration) error {
 
 func graceOf(text string) (time.Duration, error) {
 	if text == "" {
-		return 5 * time.Second, nil
+		return 50 * time.Second, nil
 	}
 	grace, err := time.ParseDuration(text)
 	if err != nil || grace < time.Second {
-		return 0, fmt.Errorf("GRACE is %q: give a duration of at least 1s, such as 50s", text)
+		return 0, fmt.Errorf("GRACE is %q: give a duration of at least 1s, such as 20s", text)
 	}
 	return grace, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,9 +97,51 @@ func (s *show) lose(ctx context.Context, at netip.AddrPort, grace time.Duration)
 	if err := cluster.Await(ctx, "connections succeed again", func(context.Context) error { return attempts.since(cut) }); err != nil {
 		return err
 	}
-	s.say("a client that connects every 10 ms could not connect for %.2f s", attempts.outage(cut).Seconds())
-	s.say("most of it is Kubernetes' node-monitor-grace-period (%v here, 50 s by default): in this version a lost node is\n"+
-		"          noticed by its Ready condition\n", grace)
+	began, ended := attempts.outage(cut)
+	s.say("a client that connects every 10 ms could not connect for %.2f s", ended.Sub(began).Seconds())
+	s.say("most of that is the time in which a node is silent before it counts as lost: the controller asks each agent's\n"+
+		"          health port every 300 ms, and gives a node up after three silent rounds and a last burst, about 1.2 s.\n"+
+		"          The rest is two writes to the API server, and binding and announcing on %s", now.Name)
+	if err := s.sayShare(ctx, attempts, ended, lost, now, grace); err != nil {
+		return err
+	}
+	return s.lossEvent(ctx, lost)
+}
+
+// sayShare tells what became of connections after the outage: the address has moved, the backends have not.
+func (s *show) sayShare(ctx context.Context, attempts *attempts, ended time.Time, lost, now *cluster.Node, grace time.Duration) error {
+	const enough = 100
+	var all, failed int
+	err := cluster.Await(ctx, "connections end", func(context.Context) error {
+		if all, failed = attempts.after(ended); all < enough {
+			return fmt.Errorf("%d have", all)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.say("of the next %d connections %d failed: Mooring moves the address and not the pods, and kube-proxy on %s sends a\n"+
+		"          share of them to the one on %s until Kubernetes itself calls that node NotReady, after its\n"+
+		"          node-monitor-grace-period (%v here). externalTrafficPolicy: Local avoids it\n", all, failed, now.Name, lost.Name, grace)
+	return nil
+}
+
+// lossEvent prints how the Node shows what the probe has found.
+func (s *show) lossEvent(ctx context.Context, lost *cluster.Node) error {
+	args := []string{"get", "events", "--field-selector", "reason=NodeLost"}
+	var text string
+	err := cluster.Await(ctx, "an event says that "+lost.Name+" is lost", func(ctx context.Context) (err error) {
+		if text, err = s.cluster.Kubectl(ctx, args...); err == nil && !strings.Contains(text, "node/"+lost.Name) {
+			err = errors.New("there is none")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("    $ kubectl %s\n%s\n", strings.Join(args, " "), indent(text))
+	s.say("Kubernetes still says Ready of %s below, and its line of NodeAddresses (na) is what its agent reported last\n", lost.Name)
 	return nil
 }
 
@@ -198,26 +241,39 @@ func (a *attempts) since(moment time.Time) error {
 	return errNoneYet
 }
 
-// outage is the time from the first attempt after the moment that got nothing to the first one after it that
-// succeeded.
-func (a *attempts) outage(moment time.Time) time.Duration {
+// outage began with the first attempt after the moment that got nothing, and ended with the first one after it that
+// succeeded. Both are the moment when no attempt failed.
+func (a *attempts) outage(moment time.Time) (began, ended time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var first, again time.Time
 	for _, one := range a.all {
-		switch {
-		case one.begun.Before(moment):
-		case one.err != nil && (first.IsZero() || one.begun.Before(first)):
-			first = one.begun
+		if !one.begun.Before(moment) && one.err != nil && (began.IsZero() || one.begun.Before(began)) {
+			began = one.begun
 		}
 	}
 	for _, one := range a.all {
-		if one.err == nil && !first.IsZero() && one.begun.After(first) && (again.IsZero() || one.begun.Before(again)) {
-			again = one.begun
+		if one.err == nil && !began.IsZero() && one.begun.After(began) && (ended.IsZero() || one.begun.Before(ended)) {
+			ended = one.begun
 		}
 	}
-	if again.IsZero() {
-		return 0
+	if began.IsZero() || ended.IsZero() {
+		return moment, moment
 	}
-	return again.Sub(first)
+	return began, ended
+}
+
+// after counts the attempts that began after the moment and have ended, and those of them that failed.
+func (a *attempts) after(moment time.Time) (all, failed int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, one := range a.all {
+		if !one.begun.After(moment) {
+			continue
+		}
+		all++
+		if one.err != nil {
+			failed++
+		}
+	}
+	return all, failed
 }
