@@ -344,6 +344,9 @@ func TestAProxyIsReportedAndNothingIsWithheld(t *testing.T) {
 		assert.Contains(t, c.Message, part)
 	}
 	s.play(15 * time.Minute)
+	assert.NotNil(t, meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection))
+	clear(s.owned)
+	s.play(15 * time.Minute)
 	assert.Nil(t, meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection))
 }
 

@@ -73,7 +73,7 @@ const (
 	Settled   Kind = "settled"   // nothing was heard of Other for a while
 	// ProxyFound and ProxyForgotten are about an uplink and not about one address.
 	ProxyFound     Kind = "proxy-found"     // Other answers for whatever is asked for
-	ProxyForgotten Kind = "proxy-forgotten" // it has not done so for a while, or it holds addresses itself
+	ProxyForgotten Kind = "proxy-forgotten" // it does not do so any more, or it holds addresses itself
 )
 
 // Decision is something that the caller is to act on, or to tell people of.

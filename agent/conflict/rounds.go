@@ -49,6 +49,7 @@ type entry struct {
 	check    bool      // to be announced from the beginning when it is clear that it is ours
 	unasked  bool      // in this check the API server could not be asked
 	needs    int       // the live read that counts for it
+	tests    string    // the proxy that this round is to hear, and nobody else
 	other    string    // who was heard last
 	heard    time.Time
 	strayed  time.Time
@@ -74,13 +75,10 @@ func (d *Detector) Recheck(now time.Time) {
 	}
 }
 
-// Relinked does the same for the addresses of an uplink whose link came up or is another one; who was recognised as a
-// proxy there is forgotten.
+// Relinked does the same for the addresses of an uplink whose link came up or is another one. Who was recognised as a
+// proxy there stays one: a switch that starts again while the API server is away, in front of a router that answers
+// for everything, is no reason to give everything up.
 func (d *Detector) Relinked(now time.Time, uplink string) {
-	if s := d.segments[uplink]; s != nil {
-		d.forget(uplink, slices.Sorted(maps.Keys(s.proxies)))
-		delete(d.segments, uplink)
-	}
 	for _, e := range d.entries {
 		if e.Uplink == uplink {
 			d.recheck(now, e)
@@ -109,10 +107,10 @@ func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.Ha
 	segment := d.segment(uplink)
 	if e.last.IsZero() || now.Sub(e.last) > solicited {
 		if segment.announces(now, other) {
-			d.forget(uplink, []string{other})
+			d.forget(uplink, other)
 		}
 	}
-	if segment.proxy(now, other) {
+	if segment.proxy(now, ip, other) {
 		return true
 	}
 	asked := e.step == probing && e.sent > 0
@@ -204,7 +202,7 @@ func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
 // Next returns the probe that is due, or how long nothing will be; ok is false when nothing is expected at all. A probe
 // is due until Sent is called for it.
 func (d *Detector) Next(now time.Time) (p Probe, wait time.Duration, ok bool) {
-	d.forgetOld(now)
+	d.askProxies(now)
 	for len(d.queue) > 0 {
 		e := d.queue[0]
 		if wait := e.due.Sub(now); wait > 0 {
@@ -280,6 +278,10 @@ func (d *Detector) expire(now time.Time, e *entry) {
 		e.check, e.defended = false, now
 		d.decide(Checked, e)
 		d.revisit(now, e)
+	case e.tests != "":
+		if p := d.segment(e.Uplink).proxies[e.tests]; p != nil && p.heard.Before(e.first) {
+			d.missed(e.Uplink, e.tests)
+		}
 	case d.contested[e.IP] == nil:
 		e.strayed = now
 		d.decide(Stray, e)
@@ -312,7 +314,7 @@ func (d *Detector) confirm(now time.Time, e *entry) {
 	if !e.Moved {
 		d.answers(now, e)
 	}
-	if d.segment(e.Uplink).proxies[e.other].IsZero() {
+	if d.segment(e.Uplink).proxies[e.other] == nil {
 		if d.contested[e.IP] == nil {
 			d.contested[e.IP] = e
 			d.decide(Contested, e)
@@ -354,7 +356,7 @@ func (d *Detector) ask(e *entry, s step) {
 // probe begins a round at the given time.
 func (d *Detector) probe(e *entry, at time.Time) {
 	delete(d.asking, e.IP)
-	e.step, e.sent = probing, 0
+	e.step, e.sent, e.tests = probing, 0, ""
 	d.at(e, at)
 }
 

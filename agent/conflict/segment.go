@@ -12,8 +12,12 @@ const (
 	proxyAnswers = 3
 	// answersKept is how long a machine's answers, or its own announcements, are remembered after the last one.
 	answersKept = 5 * time.Minute
-	// proxyKept is how long a proxy is remembered that answers for nothing any more.
-	proxyKept = 10 * time.Minute
+	// A proxy that was not heard for proxyQuiet is asked for an address every proxyAsked, and forgotten after
+	// proxyMisses rounds that it did not answer. Without that it would be forgotten because nothing is asked for, and
+	// be news when an address is probed while the API server cannot say whose it is.
+	proxyQuiet  = 5 * time.Minute
+	proxyAsked  = time.Minute
+	proxyMisses = 5
 	// solicited is how long after a probe a claim may still be its answer: kernels hold proxy answers back for up to
 	// 0.8 s (neigh/*/proxy_delay).
 	solicited = 2 * time.Second
@@ -32,8 +36,19 @@ const (
 type segment struct {
 	answers   map[string]*answers
 	announced map[string]time.Time // machines that said unasked that a watched address is theirs
-	proxies   map[string]time.Time // those recognised, and when they were heard last
+	proxies   map[string]*proxy    // those recognised
 }
+
+// proxy is a machine that was recognised as one.
+type proxy struct {
+	heard  time.Time
+	ip     netip.Addr // what it answered for last
+	asked  time.Time
+	missed int // rounds in a row that it did not answer
+}
+
+// due is when it is to be asked whether it is still there.
+func (p *proxy) due() time.Time { return latest(p.heard.Add(proxyQuiet), p.asked.Add(proxyAsked)) }
 
 type answers struct {
 	addresses map[netip.Addr]bool
@@ -60,7 +75,7 @@ func (d *Detector) Proxies() []Proxy {
 func (d *Detector) segment(uplink string) *segment {
 	s := d.segments[uplink]
 	if s == nil {
-		s = &segment{answers: map[string]*answers{}, announced: map[string]time.Time{}, proxies: map[string]time.Time{}}
+		s = &segment{answers: map[string]*answers{}, announced: map[string]time.Time{}, proxies: map[string]*proxy{}}
 		d.segments[uplink] = s
 	}
 	return s
@@ -78,11 +93,12 @@ func (s *segment) announces(now time.Time, other string) bool {
 }
 
 // proxy says whether the machine is a proxy, and notes that it was heard.
-func (s *segment) proxy(now time.Time, other string) bool {
-	if _, proxy := s.proxies[other]; !proxy {
+func (s *segment) proxy(now time.Time, ip netip.Addr, other string) bool {
+	p := s.proxies[other]
+	if p == nil {
 		return false
 	}
-	s.proxies[other] = now
+	p.heard, p.ip, p.missed = now, ip, 0
 	return true
 }
 
@@ -105,7 +121,7 @@ func (d *Detector) answers(now time.Time, e *entry) {
 		return
 	}
 	delete(s.answers, e.other)
-	s.proxies[e.other] = now
+	s.proxies[e.other] = &proxy{heard: now, ip: e.IP}
 	d.decisions = append(d.decisions, Decision{Kind: ProxyFound, Uplink: e.Uplink, Other: e.other})
 	for ip, o := range d.entries {
 		if o.Uplink != e.Uplink || o.other != e.other {
@@ -124,31 +140,65 @@ func (d *Detector) answers(now time.Time, e *entry) {
 	}
 }
 
-// forget ends that machines are taken for proxies.
-func (d *Detector) forget(uplink string, others []string) {
-	for _, other := range others {
-		delete(d.segments[uplink].proxies, other)
-		d.decisions = append(d.decisions, Decision{Kind: ProxyForgotten, Uplink: uplink, Other: other})
-	}
-}
-
-// forgetOld forgets the proxies that were not heard for long.
-func (d *Detector) forgetOld(now time.Time) {
+// askProxies has an address probed for each proxy that was not heard for long: it answers, or is forgotten some day.
+func (d *Detector) askProxies(now time.Time) {
 	if d.until(now, never) > 0 {
 		return
 	}
-	for _, p := range d.Proxies() {
-		if now.Sub(d.segments[p.Uplink].proxies[p.Other]) >= proxyKept {
-			d.forget(p.Uplink, []string{p.Other})
+	for _, known := range d.Proxies() {
+		p := d.segments[known.Uplink].proxies[known.Other]
+		if p.due().After(now) {
+			continue
+		}
+		p.asked = now
+		if e := d.idleOn(known.Uplink, p.ip); e != nil {
+			d.probe(e, now)
+			e.tests = known.Other
+		} else {
+			d.missed(known.Uplink, known.Other)
 		}
 	}
 }
 
-// until shortens a wait to when a proxy may be forgotten.
+// idleOn returns an address of the uplink that nothing is known or asked about, this one when it is such.
+func (d *Detector) idleOn(uplink string, ip netip.Addr) *entry {
+	idle := func(e *entry) bool {
+		return e != nil && e.Uplink == uplink && e.verdict == Free && e.step == idle && e.at < 0
+	}
+	if e := d.entries[ip]; idle(e) {
+		return e
+	}
+	var found *entry
+	for _, e := range d.entries {
+		if idle(e) && (found == nil || e.IP.Less(found.IP)) {
+			found = e
+		}
+	}
+	return found
+}
+
+// missed notes that a proxy was silent, and forgets it when it was for long enough.
+func (d *Detector) missed(uplink, other string) {
+	s := d.segments[uplink]
+	if s == nil || s.proxies[other] == nil {
+		return
+	}
+	if s.proxies[other].missed++; s.proxies[other].missed >= proxyMisses {
+		d.forget(uplink, other)
+	}
+}
+
+// forget ends that a machine is taken for a proxy.
+func (d *Detector) forget(uplink, other string) {
+	delete(d.segments[uplink].proxies, other)
+	d.decisions = append(d.decisions, Decision{Kind: ProxyForgotten, Uplink: uplink, Other: other})
+}
+
+// until shortens a wait to when a proxy is to be asked.
 func (d *Detector) until(now time.Time, wait time.Duration) time.Duration {
 	for _, s := range d.segments {
-		for _, heard := range s.proxies {
-			wait = min(wait, heard.Add(proxyKept).Sub(now))
+		for _, p := range s.proxies {
+			wait = min(wait, p.due().Sub(now))
 		}
 	}
 	return wait

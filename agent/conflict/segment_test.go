@@ -1,6 +1,7 @@
 package conflict
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -38,20 +39,30 @@ func TestAProxyIsRecognised(t *testing.T) {
 
 			assert.Len(t, w.Proxies(), 1)
 			w.play(11 * time.Minute)
-			assert.Empty(t, w.Proxies(), "it has answered for nothing for long")
+			assert.Empty(t, w.Proxies(), "it has answered for nothing for long, and was asked")
 		})
 	}
 }
 
-func TestANewLinkMayHaveNoProxy(t *testing.T) {
+// A router that answers for everything is not forgotten as long as it does. So it cannot make us give everything up
+// when the switch starts again while the API server is away, however long ago it was recognised.
+func TestAProxyIsRemembered(t *testing.T) {
 	w := newWorld(fresh(addr(1)), fresh(addr(2)), fresh(addr(3)))
 	w.answers = always(them)
 	w.play(time.Second)
 	assert.Len(t, w.Proxies(), 1)
-	w.Recheck(w.now)
-	assert.Len(t, w.Proxies(), 1, "the segment is the same")
+	w.Watch(w.now, []Subject{held(addr(1)), held(addr(2)), held(addr(3))})
+	assert.Empty(t, w.play(time.Hour))
+	assert.Len(t, w.Proxies(), 1)
+
+	w.holds, w.sendErr = nil, errors.New("the link is down")
+	assert.Empty(t, w.play(time.Hour), "who cannot be asked is not silent")
+	w.sendErr = nil
 	w.Relinked(w.now, "eth0")
-	assert.Empty(t, w.Proxies())
+	assert.ElementsMatch(t, []string{"checked 10.0.1.1", "checked 10.0.1.2", "checked 10.0.1.3"}, w.play(time.Minute))
+
+	w.answers = func(netip.Addr) []net.HardwareAddr { return nil }
+	assert.Equal(t, []string{"proxy-forgotten invalid IP"}, w.play(time.Hour))
 }
 
 // What three machines answer for, one each, is in use.
