@@ -137,7 +137,7 @@ func (k *Keeper) schedule(now time.Time) {
 
 // announces says whether the address is announced by us: held, bound, and with an uplink to announce it on.
 func (k *Keeper) announces(w want) bool {
-	if w.state != v1alpha1.Hold || w.ifname == interfaceNone || w.uplink == "" {
+	if w.state != v1alpha1.Hold || w.ifname == interfaceNone || w.uplink == "" || w.unheard {
 		return false
 	}
 	if _, failed := k.failed[w.ip]; failed {

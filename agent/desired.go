@@ -25,6 +25,7 @@ type want struct {
 	guarded bool
 	chased  bool // a predecessor may still answer for it
 	watched bool // other machines' claims count
+	unheard bool // nobody is to hear of it: it was bound before the agent started, and no object says that it belongs here
 	verdict conflict.Verdict
 	other   string // the hardware address of who has it, when it is taken
 }
@@ -106,6 +107,21 @@ func find(wants []want, ip netip.Addr) (want, bool) {
 // uplinkFor finds the interface on which an address is announced: the one whose subnet holds it, the narrowest first,
 // else that of the default route. It is empty when there is neither, as for an address that is routed to the host.
 func uplinkFor(ip netip.Addr, have *netif.State) string {
+	if name := neighbourhood(ip, have); name != "" {
+		return name
+	}
+	routes := have.Default4
+	if ip.Is6() {
+		routes = have.Default6
+	}
+	if len(routes) > 0 {
+		return routes[0]
+	}
+	return ""
+}
+
+// neighbourhood finds the interface whose subnet holds the address, the narrowest first.
+func neighbourhood(ip netip.Addr, have *netif.State) string {
 	best, bits := "", -1
 	for _, a := range have.Host {
 		link := have.Links[a.Interface]
@@ -116,17 +132,7 @@ func uplinkFor(ip netip.Addr, have *netif.State) string {
 			best, bits = a.Interface, a.Prefix.Bits()
 		}
 	}
-	if best != "" {
-		return best
-	}
-	routes := have.Default4
-	if ip.Is6() {
-		routes = have.Default6
-	}
-	if len(routes) > 0 {
-		return routes[0]
-	}
-	return ""
+	return best
 }
 
 // resolve returns the wants with every uplink filled in.

@@ -140,7 +140,9 @@ func (k *Keeper) own() {
 }
 
 // inherit makes wants of what is bound when no object was read yet: the agent was restarted while the API server is
-// away. They are yielded like others, and nothing else is done about them.
+// away. They are yielded like others, and nothing else is done about them; in particular they are not announced, because
+// they may have been moved away while the agent did not run. Which of them are unwatched is not known: those in no
+// subnet of the host are taken for it, for they are routed here, and who answers for all of them is the cloud's router.
 func (k *Keeper) inherit() {
 	if k.desired != nil || k.inherited != nil || len(k.have.Bound) == 0 {
 		return
@@ -148,7 +150,8 @@ func (k *Keeper) inherit() {
 	var wants []want
 	for place := range k.have.Bound {
 		_, guarded := k.have.Guard.Addresses[place.IP]
-		wants = append(wants, want{ip: place.IP, ifname: place.Interface, state: v1alpha1.Hold, guarded: guarded, watched: true})
+		wants = append(wants, want{ip: place.IP, ifname: place.Interface, state: v1alpha1.Hold, guarded: guarded,
+			watched: neighbourhood(place.IP, &k.have) != "", unheard: true})
 	}
 	slices.SortFunc(wants, func(a, b want) int {
 		if c := a.ip.Compare(b.ip); c != 0 {
@@ -309,6 +312,9 @@ func (k *Keeper) act(ctx context.Context, now time.Time, d conflict.Decision) {
 		k.dirty, k.proved = true, true
 	case conflict.Returned:
 		log.Info("The address may be bound: nobody answers for it any more, or the API server says that it was moved here")
+		if i := slices.IndexFunc(k.inherited, func(w want) bool { return w.ip == d.IP }); i >= 0 {
+			k.inherited[i].unheard = false // who had it has told everybody
+		}
 		k.dirty, k.proved = true, true
 	case conflict.Checked:
 		log.V(1).Info("The address is announced anew")

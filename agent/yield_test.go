@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/mooring-lb/mooring/agent/netif"
 )
 
 // What could not be unbound while the API server was away is unbound when it is back, and then the keeper rests.
@@ -47,4 +49,40 @@ func TestAPlannedMoveSurvivesAnUnansweredRead(t *testing.T) {
 	assert.Len(t, s.host.bound(), 1)
 	assert.Empty(t, s.status.Failed)
 	assert.Empty(t, s.status.Pending)
+}
+
+// Before it has read its object, a restarted agent does not know what was moved away meanwhile: it says nothing.
+func TestARestartedAgentIsSilentUntilItKnows(t *testing.T) {
+	s := newStage(t, vip4, vip6)
+	s.cut(nil)
+	s.take(vip4)
+	s.play(time.Minute)
+	s.claim(vip4)
+	s.play(5 * time.Second)
+	require.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
+	assert.Empty(t, s.host.announced)
+	clear(s.owned)
+	s.play(10 * time.Second)
+	assert.Len(t, s.host.bound(), 2)
+	assert.Positive(t, s.announced(vip4), "who had it has told everybody")
+	assert.Zero(t, s.announced(vip6))
+	s.watch(order(1, hold(vip4), hold(vip6)))
+	s.play(time.Second)
+	assert.Positive(t, s.announced(vip6))
+}
+
+// What a cloud routes to the host is not given up because the cloud's router answers for it.
+func TestARestartedAgentKeepsWhatIsRouted(t *testing.T) {
+	const routed = "203.0.113.4"
+	s := newStage(t, routed)
+	s.cut(nil)
+	s.play(time.Second)
+	s.take(routed)
+	s.link(func(l *netif.Link) { l.Running = false })
+	s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true})
+	s.play(time.Second)
+	s.link(func(l *netif.Link) { l.Running = true })
+	s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, HardwareAddr: ourMAC})
+	s.play(time.Minute)
+	assert.Len(t, s.host.bound(), 1)
 }
