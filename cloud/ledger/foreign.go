@@ -87,7 +87,7 @@ func (l *Ledger) meet(a *address, mac string, now time.Time) {
 // trust lets the addresses be used that a machine answers for which answers for everything: it does not have them.
 func (l *Ledger) trust(mac string, now time.Time) {
 	for _, addr := range slices.SortedFunc(maps.Keys(l.foreign.answers[mac]), netip.Addr.Compare) {
-		l.allocator.Withhold(addr, nil)
+		l.giveOut(addr)
 		if a := l.addresses[addr]; a != nil {
 			l.follow(a, a.pool, now)
 		}
@@ -99,7 +99,8 @@ func (l *Ledger) trust(mac string, now time.Time) {
 // another one. What is published stays theirs: their clients know it.
 func (l *Ledger) giveAnother(a *address, name, mac string, now time.Time) {
 	why := lb.Refuse(lb.ReasonAddressInUse, "%s is in use by another machine: %s answers for it, as node %s has found; "+
-		"exclude it from pool %s, or take it from that machine", a.addr, mac, name, a.pool)
+		"exclude it from pool %s, or take it from that machine; if that is a router which answers for every address, set "+
+		"conflictDetection: off on the pool", a.addr, mac, name, a.pool)
 	var refs []lb.Ref
 	for _, ref := range a.services() {
 		if l.shows(ref.UID, a.addr) {
@@ -136,7 +137,7 @@ func (l *Ledger) liftForeign(now time.Time) {
 				delete(l.foreign.answers, mac)
 			}
 		}
-		l.allocator.Withhold(addr, nil)
+		l.giveOut(addr)
 		lifted = true
 	}
 	if lifted {

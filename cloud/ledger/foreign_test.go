@@ -162,3 +162,23 @@ func TestContestEndsWithTheMove(t *testing.T) {
 	require.NotEqual(t, node, now)
 	assert.Nil(t, w.ledger.View(uid).Refusal)
 }
+
+// TestEndOfAForeignAnswerIsNotTheCloudsConsent: an address that went to a pool at the cloud meanwhile is withheld for
+// what the cloud has against it.
+func TestEndOfAForeignAnswerIsNotTheCloudsConsent(t *testing.T) {
+	w := newRentalWorld(t, bought+"- {name: office, addresses: [192.0.2.10, 192.0.2.11], interface: pl0}\n", "n1")
+	wish := w.create("wish", func(r *lb.Request) { r.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.10")} })
+	w.foreigner(foreigner, "192.0.2.10")
+	w.settle()
+	require.Equal(t, lb.ReasonAddressInUse, w.ledger.View(wish).Refusal.Reason)
+	w.cfg = parse(t, bought+"- {name: rented, addresses: [192.0.2.10], hetzner: {}, interface: pl0}\n")
+	w.rental.Accounts = map[string]string{"bought": projectKey, "listed": projectKey, "rented": projectKey}
+	require.NoError(t, w.ledger.SetConfig(w.cfg, w.rental, w.now))
+	w.settle()
+	require.Equal(t, lb.ReasonFloatingIPMissing, w.ledger.View(wish).Refusal.Reason)
+	w.pass(foreignFor)
+	w.ledger.Want(w.services[wish].Request, w.now)
+	v := w.ledger.View(wish)
+	require.NotNil(t, v.Refusal)
+	assert.Equal(t, lb.ReasonFloatingIPMissing, v.Refusal.Reason)
+}

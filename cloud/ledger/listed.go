@@ -25,6 +25,18 @@ func (l *Ledger) judgeListed(a *account) {
 	}
 }
 
+// giveOut ends the withholding of an address, unless the cloud has something against it. What an account that is closed
+// says is looked at when it opens; until then nothing of its pools is given out.
+func (l *Ledger) giveOut(addr netip.Addr) {
+	var why *lb.Refusal
+	if listing := l.listed[prefixOf(addr)]; listing.Addr == addr {
+		if a := l.accounts[l.rental.Accounts[listing.Pool]]; a != nil && a.closed == nil {
+			why = l.unusable(a, prefixOf(addr), listing)
+		}
+	}
+	l.allocator.Withhold(addr, why)
+}
+
 // unusable says why a listed address cannot be given to anybody; nil when it can.
 func (l *Ledger) unusable(a *account, prefix netip.Prefix, listing lb.Lease) *lb.Refusal {
 	r := l.rented[prefix]
