@@ -39,6 +39,7 @@ func (l *Ledger) proxied(addr netip.Addr) bool {
 
 // noticeForeign looks at the addresses that a node could not bind because another machine answers for them.
 func (l *Ledger) noticeForeign(n *node, now time.Time) {
+	routers := map[string]bool{}
 	for _, addr := range slices.SortedFunc(maps.Keys(n.inUse), netip.Addr.Compare) {
 		a, mac := l.addresses[addr], n.inUse[addr]
 		e := n.book[addr]
@@ -56,10 +57,13 @@ func (l *Ledger) noticeForeign(n *node, now time.Time) {
 		}
 		l.meet(a, mac, now)
 		if l.proxied(addr) {
-			l.trust(mac, now)
+			routers[mac] = true
 			continue
 		}
 		l.giveAnother(a, n.name, mac, now)
+	}
+	for _, mac := range slices.Sorted(maps.Keys(routers)) {
+		l.trust(mac, now)
 	}
 }
 
@@ -80,8 +84,11 @@ func (l *Ledger) meet(a *address, mac string, now time.Time) {
 	if l.foreign.answers[mac] == nil {
 		l.foreign.answers[mac] = map[netip.Addr]time.Time{}
 	}
-	l.foreign.answers[mac][a.addr] = now.Add(foreignFor)
-	l.foreign.timers.set(a.addr, now.Add(foreignFor))
+	// An agent says so with each of its reports, many times a second maybe.
+	if until := now.Add(foreignFor); until.Sub(l.foreign.answers[mac][a.addr]) >= foreignFor/10 {
+		l.foreign.answers[mac][a.addr] = until
+		l.foreign.timers.set(a.addr, until)
+	}
 }
 
 // trust lets the addresses be used that a machine answers for which answers for everything: it does not have them.
