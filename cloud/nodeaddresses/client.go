@@ -50,8 +50,8 @@ var epochPath = "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.Annotatio
 // the record cost the API server a fifth of its work for 1,000 Services at once.
 var noManagedFields = []struct{}{{}}
 
-func (r remote) Fence(ctx context.Context, name string, uid types.UID, epoch int64) error {
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, uid, v1alpha1.AnnotationEpoch, formatEpoch(epoch))
+func (r remote) Fence(ctx context.Context, name string, uid types.UID, resourceVersion string, epoch int64) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"resourceVersion":%q,"annotations":{%q:%q}}}`, uid, resourceVersion, v1alpha1.AnnotationEpoch, formatEpoch(epoch))
 	_, err := r.client.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
 	return err
 }

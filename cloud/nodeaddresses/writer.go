@@ -30,8 +30,8 @@ type API interface {
 	// Write replaces the spec, provided that the object is still the expected one in its expected generation, and fenced
 	// by this epoch and no later one; Invalid or Conflict when it is not.
 	Write(ctx context.Context, name string, expected ledger.Object, epoch int64, spec v1alpha1.NodeAddressesSpec) (*v1alpha1.NodeAddresses, error)
-	// Fence has every Write of another epoch refused from now on.
-	Fence(ctx context.Context, name string, uid types.UID, epoch int64) error
+	// Fence has every Write of another epoch refused from now on; Conflict when the object is not in this version.
+	Fence(ctx context.Context, name string, uid types.UID, resourceVersion string, epoch int64) error
 	// Delete asks for the end of the object with this UID, which its finalizer holds up.
 	Delete(ctx context.Context, name string, uid types.UID) error
 	// Unfinalize takes all finalizers off the object with this UID.
@@ -74,13 +74,25 @@ func NewWriter(o Options, lanes *Lanes) *Writer {
 
 // Fence keeps controllers of earlier epochs from writing an object, whatever they have under way. Only what is read
 // after that holds for as long as this controller leads.
+//
+// It is ErrSuperseded that a later epoch has fenced the object: no fence is ever lowered.
 func Fence(ctx context.Context, api API, o *v1alpha1.NodeAddresses, epoch int64) error {
-	if EpochOf(o) == epoch {
+	name := o.Name
+	for EpochOf(o) != epoch {
+		if is := EpochOf(o); is > epoch {
+			return fmt.Errorf("NodeAddresses %s is fenced by epoch %d, ours is %d: %w", name, is, epoch, ErrSuperseded)
+		}
+		err := api.Fence(ctx, name, o.UID, o.ResourceVersion, epoch)
+		if apierrors.IsConflict(err) {
+			// Its agent has reported meanwhile, or somebody else has fenced it.
+			if o, err = api.Get(ctx, name); err == nil {
+				continue
+			}
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("fence nodeaddresses %s: %w", name, err)
+		}
 		return nil
-	}
-	err := api.Fence(ctx, o.Name, o.UID, epoch)
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("fence nodeaddresses %s: %w", o.Name, err)
 	}
 	return nil
 }

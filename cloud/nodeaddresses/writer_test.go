@@ -92,8 +92,11 @@ func (f *fixture) Write(_ context.Context, name string, expected ledger.Object, 
 	return o, nil
 }
 
-func (f *fixture) Fence(_ context.Context, name string, _ types.UID, epoch int64) error {
+func (f *fixture) Fence(_ context.Context, name string, _ types.UID, version string, epoch int64) error {
 	o := f.objects[name].DeepCopy()
+	if o.ResourceVersion != version {
+		return apierrors.NewConflict(resource, name, errors.New("it is in another version"))
+	}
 	o.Annotations = map[string]string{v1alpha1.AnnotationEpoch: strconv.FormatInt(epoch, 10)}
 	f.objects[name] = o
 	return nil
@@ -184,4 +187,17 @@ func TestFenced(t *testing.T) {
 	f.epoch = 2
 	require.ErrorIs(t, f.writer.Sync(t.Context(), "n1"), nodeaddresses.ErrSuperseded)
 	assert.Equal(t, 1, f.written())
+}
+
+// TestNoFenceIsLowered: a controller that is deposed while it puts a fence up does not take the one of its successor away.
+func TestNoFenceIsLowered(t *testing.T) {
+	f := newFixture(t)
+	before := f.objects["n1"]
+	reported := before.DeepCopy()
+	reported.ResourceVersion = "2"
+	f.objects["n1"] = reported
+	require.NoError(t, nodeaddresses.Fence(t.Context(), f, before, 3), "what the agent reports is not in the way")
+	require.EqualValues(t, 3, nodeaddresses.EpochOf(f.objects["n1"]))
+	require.ErrorIs(t, nodeaddresses.Fence(t.Context(), f, before, 2), nodeaddresses.ErrSuperseded)
+	assert.EqualValues(t, 3, nodeaddresses.EpochOf(f.objects["n1"]))
 }

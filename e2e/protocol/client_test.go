@@ -116,8 +116,8 @@ func (o objects) Write(_ context.Context, name string, expected ledger.Object, e
 	return is, err
 }
 
-func (o objects) Fence(_ context.Context, name string, uid types.UID, epoch int64) error {
-	return o.call(func() error { return o.w.api.fence(name, uid, epoch) })
+func (o objects) Fence(_ context.Context, name string, uid types.UID, version string, epoch int64) error {
+	return o.call(func() error { return o.w.api.fence(name, uid, version, epoch) })
 }
 
 func (o objects) Delete(_ context.Context, name string, uid types.UID) error {

@@ -178,12 +178,12 @@ func (s *server) write(name string, expected ledger.Object, epoch int64, spec v1
 	return &c, nil
 }
 
-func (s *server) fence(name string, uid types.UID, epoch int64) error {
+func (s *server) fence(name string, uid types.UID, version string, epoch int64) error {
 	is := s.addresses(name)
 	switch {
 	case is == nil:
 		return notFound(addresses, name)
-	case is.UID != uid:
+	case is.UID != uid || is.ResourceVersion != version:
 		return conflict(addresses, name)
 	}
 	c := *is
