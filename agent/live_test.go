@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -116,4 +117,18 @@ func TestWhatIsTakenIsUnboundFirst(t *testing.T) {
 	assert.Equal(t, []string{"remove-proxy fd00::10 on eth0", "unbind 10.0.0.10 fd00::10 on pl0", "guard 10.0.0.11",
 		"bind 10.0.0.11 on pl0", "unguard 10.0.0.10 fd00::10"}, labels)
 	assert.Len(t, failed, 2)
+}
+
+// A watch that ends when its time is over is no sign of anything, however long its beginning took.
+func TestAWatchThatEndsInTimeIsNotBroken(t *testing.T) {
+	s := &source{changed: make(chan struct{}, 1)}
+	began, lasting := noon, int64(300)
+	for range 3 {
+		s.watched(began, nil, &lasting)
+		assert.False(t, s.rejoined())
+		began = began.Add(5 * time.Minute)
+	}
+	s.watched(began.Add(-time.Minute), nil, &lasting)
+	assert.True(t, s.rejoined())
+	assert.False(t, s.rejoined(), "it is told once")
 }

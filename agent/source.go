@@ -36,7 +36,7 @@ type source struct {
 	listed bool
 	online bool
 	// A watch that ends before its time was broken, however soon the next one works.
-	watching time.Time     // when the last one began
+	watching time.Time     // when the last one was asked for
 	lasting  time.Duration // for how long it was asked for
 	broken   bool          // one was broken, and the next one works
 }
@@ -58,9 +58,10 @@ func newSource(client *v1alpha1.Client, nodeName string) *source {
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			began := time.Now() // a proxy may hold the answer back until there is something to show
 			w, err := inner.WatchWithContext(ctx, o)
 			s.asked(err)
-			s.watched(err, o.TimeoutSeconds)
+			s.watched(began, err, o.TimeoutSeconds)
 			return w, err
 		},
 	}
@@ -85,16 +86,15 @@ func (s *source) asked(err error) {
 	}
 }
 
-// watched notes that a watch was begun, and whether the one before had been broken.
-func (s *source) watched(err error, seconds *int64) {
+// watched notes that a watch was asked for at that time, and whether the one before had been broken.
+func (s *source) watched(began time.Time, err error, seconds *int64) {
 	if err != nil {
 		return
 	}
-	now := time.Now()
 	s.mu.Lock()
-	was := !s.watching.IsZero() && now.Sub(s.watching) < s.lasting-watchSlack
+	was := !s.watching.IsZero() && began.Sub(s.watching) < s.lasting-watchSlack
 	s.broken = s.broken || was
-	s.watching, s.lasting = now, 0
+	s.watching, s.lasting = began, 0
 	if seconds != nil {
 		s.lasting = time.Duration(*seconds) * time.Second
 	}
