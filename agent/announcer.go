@@ -31,6 +31,7 @@ type series struct {
 	chased bool
 	heard  bool // announced since it is held
 	paused bool // not to be announced for the time being
+	fresh  bool // not tried yet since it is held: goes before those that are repeated
 	sent   int
 	due    time.Time
 	at     int // position in the queue, -1 when nothing is left
@@ -97,7 +98,7 @@ func (a *announcer) paused(ip netip.Addr) bool {
 }
 
 func (a *announcer) begin(now time.Time, s *series) {
-	s.sent, s.paused = 0, false
+	s.sent, s.paused, s.fresh = 0, false, !s.heard
 	a.schedule(s, now)
 }
 
@@ -136,7 +137,7 @@ func (a *announcer) next(now time.Time) (s *series, wait time.Duration, ok bool)
 
 // done says that a due announcement left, or that it could not and is tried again.
 func (a *announcer) done(now time.Time, s *series, err error) {
-	s.heard = s.heard || err == nil
+	s.heard, s.fresh = s.heard || err == nil, false
 	switch {
 	case err != nil:
 		s.due = now.Add(chaseInterval)
@@ -160,12 +161,16 @@ func (a *announcer) announced(ip netip.Addr) bool {
 	return s != nil && s.heard
 }
 
-// seriesQueue is a heap by time, then by address.
+// seriesQueue is a heap by time, then by address. What was never announced, which is due at once, goes first: when
+// thousands are new, repeating the first of them must not keep the last of them from being acknowledged in time.
 type seriesQueue []*series
 
 func (q seriesQueue) Len() int { return len(q) }
 
 func (q seriesQueue) Less(i, j int) bool {
+	if q[i].fresh != q[j].fresh {
+		return q[i].fresh
+	}
 	if c := q[i].due.Compare(q[j].due); c != 0 {
 		return c < 0
 	}

@@ -28,8 +28,8 @@ const (
 
 const (
 	// probeRate and probeBurst keep the probes of 500 addresses from flooding the segment.
-	probeRate  = 1000
-	probeBurst = 100
+	probeRate  = 2000
+	probeBurst = 200
 	// absence is how much later than it asked for a turn may come before the keeper takes it that time went by in
 	// which it heard nothing: it was stopped, or its machine was.
 	absence = 3 * time.Second

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
@@ -69,6 +70,23 @@ func TestARestartedAgentIsSilentUntilItKnows(t *testing.T) {
 	s.watch(order(1, hold(vip4), hold(vip6)))
 	s.play(time.Second)
 	assert.Positive(t, s.announced(vip6))
+}
+
+// The controller gives a node five seconds to acknowledge what it was given: also when it is thousands of new addresses
+// at once, which are all probed and announced at a pace.
+func TestThousandsOfNewAddressesAreServedInTime(t *testing.T) {
+	s := newStage(t)
+	var all []v1alpha1.Address
+	for i := range 3000 {
+		all = append(all, hold(netip.AddrFrom4([4]byte{10, 0, byte(1 + i/250), byte(i % 250)}).String()))
+	}
+	s.watch(order(1, all...))
+	s.play(2 * time.Second)
+	assert.Greater(t, len(s.host.bound()), 1000, "the first need not wait for the last")
+	s.play(2 * time.Second)
+	assert.EqualValues(t, 1, s.status.ObservedGeneration)
+	assert.Empty(t, s.status.Pending)
+	assert.EqualValues(t, 3000, s.status.Bound)
 }
 
 // What a cloud routes to the host is not given up because the cloud's router answers for it.

@@ -101,7 +101,8 @@ type Probe struct {
 // Detector watches the addresses of one host. Its methods are called from one thread.
 type Detector struct {
 	entries   map[netip.Addr]*entry
-	queue     queue
+	queue     queue                 // of entries whose next round is to begin
+	rounds    queue                 // of those whose round has begun
 	asking    map[netip.Addr]*entry // those that wait for an answer of the API server
 	contested map[netip.Addr]*entry
 	own       map[string]bool // raw hardware addresses of this host

@@ -8,18 +8,33 @@ import (
 
 // at has an entry looked at when its time has come.
 func (d *Detector) at(e *entry, due time.Time) {
-	e.due = due
-	if e.at < 0 {
-		heap.Push(&d.queue, e)
-	} else {
-		heap.Fix(&d.queue, e.at)
+	d.drop(e)
+	e.due, e.in = due, &d.queue
+	if e.step == probing && e.sent > 0 {
+		e.in = &d.rounds
 	}
+	heap.Push(e.in, e)
 }
 
 // drop has an entry left alone until something is heard or asked.
 func (d *Detector) drop(e *entry) {
 	if e.at >= 0 {
-		heap.Remove(&d.queue, e.at)
+		heap.Remove(e.in, e.at)
+	}
+}
+
+// first returns the entry to look at first, or nil. When probes are paced, rounds that have begun are ended before others
+// begin: of thousands of new addresses the first can be bound while the last are not probed yet.
+func (d *Detector) first(now time.Time) *entry {
+	switch {
+	case len(d.rounds) == 0 && len(d.queue) == 0:
+		return nil
+	case len(d.rounds) == 0:
+		return d.queue[0]
+	case len(d.queue) == 0 || !d.rounds[0].due.After(now) || d.rounds[0].due.Before(d.queue[0].due):
+		return d.rounds[0]
+	default:
+		return d.queue[0]
 	}
 }
 

@@ -39,7 +39,8 @@ type entry struct {
 	verdict Verdict
 	step    step
 	due     time.Time
-	at      int // position in the queue, -1 when nothing is due
+	in      *queue // the queue that it is in, and its position there, -1 when nothing is due
+	at      int
 
 	sent     int       // probes of this round
 	first    time.Time // when its first one left
@@ -203,8 +204,7 @@ func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
 // is due until Sent is called for it.
 func (d *Detector) Next(now time.Time) (p Probe, wait time.Duration, ok bool) {
 	d.askProxies(now)
-	for len(d.queue) > 0 {
-		e := d.queue[0]
+	for e := d.first(now); e != nil; e = d.first(now) {
 		if wait := e.due.Sub(now); wait > 0 {
 			return Probe{}, d.until(now, wait), true
 		}
