@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -35,6 +36,8 @@ const (
 	absence = 3 * time.Second
 	// listenRetry is when listening is tried again that did not work.
 	listenRetry = 5 * time.Second
+	// proxiesNamed is how many proxies a message names.
+	proxiesNamed = 3
 	// hardwareAddrLen is that of Ethernet: other links have no neighbours that could claim anything.
 	hardwareAddrLen = 6
 )
@@ -338,15 +341,20 @@ func (k *Keeper) blindness() (c metav1.Condition, ok bool) {
 		c.Reason, c.Message = ReasonNotListening, "what other machines claim cannot be heard: "+k.deaf.Error()
 		return c, true
 	}
-	var who []string
-	for _, p := range k.conflicts.Proxies() {
-		who = append(who, p.Other+" on "+p.Uplink)
-	}
-	if len(who) == 0 {
+	proxies := k.conflicts.Proxies()
+	if len(proxies) == 0 {
 		return metav1.Condition{}, false
 	}
+	var names []string
+	for _, p := range proxies[:min(len(proxies), proxiesNamed)] {
+		names = append(names, p.Other+" on "+p.Uplink)
+	}
+	who := strings.Join(names, ", ")
+	if more := len(proxies) - len(names); more > 0 {
+		who += fmt.Sprintf(" and %d more", more)
+	}
 	c.Reason = ReasonProxyARP
-	c.Message = "answers for every address (proxy ARP), so it is not known who else has one: " + strings.Join(who, ", ") +
+	c.Message = "answers for every address (proxy ARP), so it is not known who else has one: " + who +
 		"; switch proxy ARP (or proxy NDP) off there, or set conflictDetection: off on the pools of this segment"
 	return c, true
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/agent/conflict"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
@@ -103,4 +105,23 @@ func TestARestartedAgentKeepsWhatIsRouted(t *testing.T) {
 	s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, HardwareAddr: ourMAC})
 	s.play(time.Minute)
 	assert.Len(t, s.host.bound(), 1)
+}
+
+// Whoever makes hardware addresses up cannot make the status one that the API server refuses.
+func TestTheConditionNamesAFewProxies(t *testing.T) {
+	k := NewKeeper(newFakeHost(t), Options{}, nil)
+	now := noon
+	var wants []conflict.Subject
+	for i := range 30 {
+		wants = append(wants, conflict.Subject{IP: netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), Uplink: "eth0"})
+	}
+	k.conflicts.Watch(now, wants)
+	for p, _, ok := k.conflicts.Next(now); ok && p.IP.IsValid(); p, _, ok = k.conflicts.Next(now) {
+		k.conflicts.Sent(now, p, nil)
+		k.conflicts.Heard(now, p.Uplink, p.IP, net.HardwareAddr{2, 0, 0, 0, 0, byte(p.IP.As4()[3] / 3)})
+	}
+	require.Len(t, k.conflicts.Proxies(), 10)
+	c, ok := k.blindness()
+	require.True(t, ok)
+	assert.Contains(t, c.Message, "02:00:00:00:00:02 on eth0 and 7 more;")
 }
