@@ -24,6 +24,10 @@ const (
 	ReasonKubeProxyIPVS = "KubeProxyIPVS"
 )
 
+// messagesGiven is how many of the failed addresses come with a message; the others have their reason. A thousand times
+// that an uplink is missing would not fit into an object that has 5,000 entries already.
+const messagesGiven = 100
+
 // tell makes the status one to report. It holds an acknowledgement back for a moment while first announcements are
 // paced, so that a generation is acknowledged by one write; later is true when it is to be called again at that time.
 func (k *Keeper) tell(now time.Time) (at time.Time, later bool) {
@@ -65,10 +69,12 @@ func (k *Keeper) status() v1alpha1.NodeAddressesStatus {
 	if c, ok := k.blindness(); ok {
 		status.Conditions = append(status.Conditions, c)
 	}
-	for _, ip := range slices.SortedFunc(maps.Keys(k.failed), netip.Addr.Compare) {
-		status.Failed = append(status.Failed, v1alpha1.FailedAddress{
-			Address: ip.String(), Reason: k.failed[ip].reason, Message: k.failed[ip].message,
-			HardwareAddress: k.failed[ip].other})
+	for i, ip := range slices.SortedFunc(maps.Keys(k.failed), netip.Addr.Compare) {
+		f := v1alpha1.FailedAddress{Address: ip.String(), Reason: k.failed[ip].reason, HardwareAddress: k.failed[ip].other}
+		if i < messagesGiven {
+			f.Message = k.failed[ip].message
+		}
+		status.Failed = append(status.Failed, f)
 	}
 	for _, c := range k.conflicts.Contests() {
 		status.Contested = append(status.Contested, v1alpha1.ContestedAddress{

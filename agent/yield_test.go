@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
 	"net/netip"
@@ -124,4 +125,22 @@ func TestTheConditionNamesAFewProxies(t *testing.T) {
 	c, ok := k.blindness()
 	require.True(t, ok)
 	assert.Contains(t, c.Message, "02:00:00:00:00:02 on eth0 and 7 more;")
+}
+
+// When nothing works on a full node, it can still say so: etcd takes 1.5 MiB for entries and status together.
+func TestAFullNodeInTroubleCanSaySo(t *testing.T) {
+	s := newStage(t)
+	var all []v1alpha1.Address
+	for i := range v1alpha1.MaxAddresses {
+		a := hold(netip.AddrFrom4([4]byte{10, 0, byte(1 + i/250), byte(i % 250)}).String())
+		a.Uplink = "eth7"
+		all = append(all, a)
+	}
+	s.watch(order(1, all...))
+	s.play(time.Second)
+	require.Len(t, s.status.Failed, v1alpha1.MaxAddresses)
+	assert.Contains(t, s.status.Failed[0].Message, "eth7")
+	raw, err := json.Marshal(s.status)
+	require.NoError(t, err)
+	assert.Less(t, len(raw), 300<<10)
 }
