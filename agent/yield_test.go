@@ -119,7 +119,7 @@ func TestTheConditionNamesAFewProxies(t *testing.T) {
 	k.conflicts.Watch(now, wants)
 	for p, _, ok := k.conflicts.Next(now); ok && p.IP.IsValid(); p, _, ok = k.conflicts.Next(now) {
 		k.conflicts.Sent(now, p, nil)
-		k.conflicts.Heard(now, p.Uplink, p.IP, net.HardwareAddr{2, 0, 0, 0, 0, byte(p.IP.As4()[3] / 3)})
+		k.conflicts.Heard(now, p.Uplink, p.IP, net.HardwareAddr{2, 0, 0, 0, 0, p.IP.As4()[3] / 3})
 	}
 	require.Len(t, k.conflicts.Proxies(), 10)
 	c, ok := k.blindness()
