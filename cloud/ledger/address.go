@@ -288,12 +288,7 @@ func (l *Ledger) demand(a *address, now time.Time) place.Demand {
 	if a.route != nil {
 		d.Account = a.route.account
 	}
-	for _, c := range l.candidates {
-		if slices.ContainsFunc(c.Subnets, func(s lb.Subnet) bool { return s.Prefix.Contains(a.addr) }) {
-			d.Routed = false
-			break
-		}
-	}
+	d.Routed = !l.onLink(a.addr)
 	for name, until := range a.avoid {
 		if !now.Before(until) {
 			delete(a.avoid, name)

@@ -36,6 +36,8 @@ type Ledger struct {
 	timers     timers
 	// stored are the nodes whose objects say Hold of an address, or may say so: a write whose end is not known counts.
 	stored map[netip.Addr][]*node
+	// subnets are those of all nodes, nil until they are asked for.
+	subnets *subnets
 	// foreign are the machines that answer for addresses of pools.
 	foreign foreign
 

@@ -152,6 +152,7 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 			return compareStrings(c.Name, name)
 		})
 		l.candidates = slices.Insert(l.candidates, i, n.Candidate)
+		l.subnets = nil
 		l.dirty(n)
 	}
 	if !slices.Equal(n.Node.Addresses, v.Addresses) || n.ProviderID != v.ProviderID || n.since.IsZero() {
@@ -203,6 +204,7 @@ func (l *Ledger) RemoveNode(name string, now time.Time) {
 
 func (l *Ledger) removeNode(n *node, now time.Time) {
 	l.candidates = slices.DeleteFunc(l.candidates, func(c *place.Candidate) bool { return c == n.Candidate })
+	l.subnets = nil
 	if n.Server != 0 {
 		l.former[n.Server] = true
 	}
@@ -275,7 +277,9 @@ func (l *Ledger) report(n *node, r Report, now time.Time) {
 		return
 	}
 	n.Agent.Present, n.Agent.Ready, n.Agent.Message = true, r.Ready, r.Message
-	n.Subnets = r.Subnets
+	if !slices.Equal(n.Subnets, r.Subnets) {
+		n.Subnets, l.subnets = r.Subnets, nil
+	}
 	n.HardwareAddresses, n.Agent.BootID = r.HardwareAddresses, r.BootID
 	if probed := n.probed(); n.HealthPort != r.HealthPort {
 		if n.HealthPort = r.HealthPort; probed != n.probed() {
