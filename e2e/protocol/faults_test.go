@@ -15,60 +15,72 @@ import (
 type fault struct {
 	name   string
 	weight int
+	of     theme
 	begin  func(w *world) (over func(), what string)
 }
 
+// theme is what a schedule is mostly about.
+type theme int
+
+const (
+	machines theme = iota
+	controllers
+	wire
+	people
+	themes
+)
+
 var faults = []fault{
-	{"the cable of", 4, onMachine(func(_ *world, m *machine) func() {
+	{"the cable of", 4, machines, onMachine(func(_ *world, m *machine) func() {
 		m.link(1)
 		m.agent.client.sever()
 		m.hidden++
 		return func() { m.link(-1); m.agent.client.mend(); m.hidden-- }
 	})},
-	{"the API server for", 3, onMachine(func(_ *world, m *machine) func() {
+	{"the API server for", 3, machines, onMachine(func(_ *world, m *machine) func() {
 		m.agent.client.sever()
 		return m.agent.client.mend
 	})},
-	{"the segment for", 3, onMachine(func(_ *world, m *machine) func() {
+	{"the segment for", 3, wire, onMachine(func(_ *world, m *machine) func() {
 		m.wire.cuts++
 		return func() { m.wire.cuts-- }
 	})},
-	{"all networks of", 3, onMachine(func(_ *world, m *machine) func() {
+	{"all networks of", 3, machines, onMachine(func(_ *world, m *machine) func() {
 		m.wire.cuts++
 		m.hidden++
 		m.agent.client.sever()
 		return func() { m.wire.cuts--; m.hidden--; m.agent.client.mend() }
 	})},
-	{"probes and the API server of", 3, onMachine(func(_ *world, m *machine) func() {
+	{"probes and the API server of", 3, machines, onMachine(func(_ *world, m *machine) func() {
 		m.hidden++
 		m.agent.client.sever()
 		return func() { m.hidden--; m.agent.client.mend() }
 	})},
-	{"probes of", 2, onMachine(func(_ *world, m *machine) func() {
+	{"probes of", 2, machines, onMachine(func(_ *world, m *machine) func() {
 		m.hidden++
 		return func() { m.hidden-- }
 	})},
-	{"pause of", 4, onIdleMachine(func(_ *world, m *machine) func() {
+	{"pause of", 4, machines, onIdleMachine(func(_ *world, m *machine) func() {
 		m.pause()
 		return m.resume
 	})},
-	{"stopped processes of", 3, onIdleMachine(func(w *world, m *machine) func() {
+	{"stopped processes of", 3, machines, onIdleMachine(func(w *world, m *machine) func() {
 		w.freeze(m.agent.process)
 		return func() { w.thaw(m.agent.process) }
 	})},
-	{"agent of", 3, onIdleMachine(func(_ *world, m *machine) func() {
+	{"agent of", 3, machines, onIdleMachine(func(_ *world, m *machine) func() {
 		m.agent.stop()
 		return m.agent.start
 	})},
-	{"power of", 4, onIdleMachine(func(_ *world, m *machine) func() {
+	{"power of", 4, machines, onIdleMachine(func(_ *world, m *machine) func() {
 		m.crash()
 		return m.restart
 	})},
-	{"a slow agent on", 2, onMachine(func(w *world, m *machine) func() {
+	{"a slow agent on", 2, machines, onMachine(func(w *world, m *machine) func() {
 		m.agent.lag = w.between(0, time.Second)
 		return func() { m.agent.lag = 0 }
 	})},
-	{"flapping link of", 1, onMachine(func(w *world, m *machine) func() {
+	{"flapping link of", 1, wire, onMachine(func(w *world, m *machine) func() {
 		down, ended := false, false
 		var flap func()
 		flap = func() {
@@ -93,11 +105,11 @@ var faults = []fault{
 		}
 	})},
 
-	{"crash of", 3, onController(func(_ *world, c *controller) func() {
+	{"crash of", 3, controllers, onController(func(_ *world, c *controller) func() {
 		c.exit("crashed")
 		return func() {}
 	})},
-	{"pause of", 3, onController(func(w *world, c *controller) func() {
+	{"pause of", 3, controllers, onController(func(w *world, c *controller) func() {
 		life := c.process.life
 		w.freeze(c.process)
 		return func() {
@@ -106,21 +118,21 @@ var faults = []fault{
 			}
 		}
 	})},
-	{"the API server for", 3, onController(func(_ *world, c *controller) func() {
+	{"the API server for", 3, controllers, onController(func(_ *world, c *controller) func() {
 		c.client.sever()
 		return c.client.mend
 	})},
-	{"the lease of", 2, onController(func(w *world, c *controller) func() {
+	{"the lease of", 2, controllers, onController(func(w *world, c *controller) func() {
 		c.slow = true
 		w.api.leader = leaderRecord{version: w.api.leader.version + 1}
 		return func() { c.slow = false }
 	})},
-	{"all probes of", 1, onController(func(_ *world, c *controller) func() {
+	{"all probes of", 1, controllers, onController(func(_ *world, c *controller) func() {
 		c.blind = true
 		return func() { c.blind = false }
 	})},
 
-	{"the API server", 2, func(w *world) (func(), string) {
+	{"the API server", 2, controllers, func(w *world) (func(), string) {
 		clients := w.clients()
 		for _, c := range clients {
 			c.sever()
@@ -131,44 +143,49 @@ var faults = []fault{
 			}
 		}, ""
 	}},
-	{"frames", 2, func(w *world) (func(), string) {
+	{"frames", 2, wire, func(w *world) (func(), string) {
 		before := w.loss
 		w.loss = 0.2
 		return func() { w.loss = before }, ""
 	}},
-	{"gap of watches", 3, func(w *world) (func(), string) {
+	{"gap of watches", 3, machines, func(w *world) (func(), string) {
 		if len(w.api.watches) > 0 {
 			pick(w, w.api.watches).lose()
 		}
 		return func() {}, ""
 	}},
-	{"a foreign host", 2, func(w *world) (func(), string) {
+	{"a foreign host", 2, wire, func(w *world) (func(), string) {
 		ip := pick(w, poolAddresses)
 		over := w.stranger(func(other netip.Addr) bool { return other == ip })
 		w.segment.announce(w.segment.stations[len(w.segment.stations)-1], ip)
 		return over, ip.String()
 	}},
-	{"a router with proxy ARP", 1, func(w *world) (func(), string) {
+	{"a router with proxy ARP", 1, wire, func(w *world) (func(), string) {
 		return w.stranger(netip.Addr.Is4), ""
 	}},
 
-	{"cordon", 2, onNode(func(n *lb.Node) { n.Cordoned = true }, func(n *lb.Node) { n.Cordoned = false })},
-	{"exclude label", 2, onNode(func(n *lb.Node) { n.Labels = map[string]string{lb.LabelExcludeNode: "true"} }, func(n *lb.Node) { n.Labels = nil })},
-	{"taint", 2, onNode(
+	{"edit of", 1, people, func(w *world) (func(), string) {
+		m := pick(w, w.machines)
+		w.users.editAddresses(m.name)
+		return func() {}, m.name
+	}},
+	{"cordon", 2, people, onNode(func(n *lb.Node) { n.Cordoned = true }, func(n *lb.Node) { n.Cordoned = false })},
+	{"exclude label", 2, people, onNode(func(n *lb.Node) { n.Labels = map[string]string{lb.LabelExcludeNode: "true"} }, func(n *lb.Node) { n.Labels = nil })},
+	{"taint", 2, people, onNode(
 		func(n *lb.Node) { n.Taints = []corev1.Taint{{Key: "evict", Effect: corev1.TaintEffectNoExecute}} },
 		func(n *lb.Node) { n.Taints = nil })},
-	{"deleted Node", 2, func(w *world) (func(), string) {
+	{"deleted Node", 2, people, func(w *world) (func(), string) {
 		m := pick(w, w.machines)
 		w.users.deleteNode(m.name)
 		return func() { w.users.rejoin(m) }, m.name
 	}},
-	{"new Service", 6, func(w *world) (func(), string) {
+	{"new Service", 6, people, func(w *world) (func(), string) {
 		if len(w.api.objects[services]) < 6 {
 			w.users.createService()
 		}
 		return func() {}, ""
 	}},
-	{"deleted Service", 4, func(w *world) (func(), string) {
+	{"deleted Service", 4, people, func(w *world) (func(), string) {
 		w.users.deleteService()
 		return func() {}, ""
 	}},

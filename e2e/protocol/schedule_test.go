@@ -46,6 +46,8 @@ const (
 	// bound is how long after the last fault all has to be well, and calm for how long it is watched then.
 	bound = 45 * time.Second
 	calm  = 6 * time.Second
+	// patience is how much longer it takes until a node is given up that answers probes, but not the API server.
+	patience = 45 * time.Second
 )
 
 // simulate runs the schedule of a seed and returns the invariants that it broke.
@@ -72,13 +74,25 @@ func simulate(seed uint64, trace *bytes.Buffer) []string {
 	begin := w.between(4*time.Second, 12*time.Second)
 	end := begin + w.between(5*time.Second, 40*time.Second)
 	w.after(nil, begin, func() { w.faulty = w.chance(0.5) })
-	for range 1 + w.rand.IntN(8) {
-		w.after(nil, w.between(begin, end), func() { w.strike(end) })
+	about := theme(w.rand.IntN(int(themes)))
+	for range 1 + w.rand.IntN(14) {
+		w.after(nil, w.between(begin, end), func() { w.strike(about, end) })
+	}
+	if w.chance(0.15) {
+		w.isolated = pick(w, w.machines)
+		w.after(nil, w.between(begin, end), func() {
+			w.log("fault: the API server for %s, and that stays so", w.isolated.name)
+			w.isolated.agent.client.sever()
+		})
 	}
 	w.run(end)
 	w.faulty = false
 	w.log("all faults are over")
-	w.run(end + bound)
+	well := end + bound
+	if w.isolated != nil {
+		well += patience
+	}
+	w.run(well)
 	for until := w.now + calm; w.now < until && len(w.broken) == 0; w.run(w.now + 500*time.Millisecond) {
 		for _, text := range w.check.amiss() {
 			w.breach("%s", text)
@@ -88,14 +102,20 @@ func simulate(seed uint64, trace *bytes.Buffer) []string {
 }
 
 // strike begins a fault that ends before all have to be over.
-func (w *world) strike(end time.Duration) {
+func (w *world) strike(about theme, end time.Duration) {
+	weight := func(f fault) int {
+		if f.of == about {
+			return 4 * f.weight
+		}
+		return f.weight
+	}
 	total := 0
 	for _, f := range faults {
-		total += f.weight
+		total += weight(f)
 	}
 	n := w.rand.IntN(total)
 	for _, f := range faults {
-		if n -= f.weight; n >= 0 {
+		if n -= weight(f); n >= 0 {
 			continue
 		}
 		length := w.between(0, end-w.now)

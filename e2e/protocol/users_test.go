@@ -2,13 +2,17 @@ package protocol
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/ledger"
+	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 )
 
 // users create and delete Services, and change Nodes; and they are the kubelets and the node controller, which say how
@@ -66,6 +70,27 @@ func (u *users) deleteService() {
 	u.w.api.putService(svc)
 }
 
+// editAddresses has somebody grant a node by hand what another one holds.
+func (u *users) editAddresses(name string) {
+	o := u.w.api.addresses(name)
+	if o == nil {
+		return
+	}
+	for _, other := range u.w.api.names(addresses) {
+		for _, e := range u.w.api.addresses(other).Spec.Addresses {
+			if other == name || e.State != v1alpha1.Hold || slices.ContainsFunc(o.Spec.Addresses, func(a v1alpha1.Address) bool { return a.Address == e.Address }) {
+				continue
+			}
+			e.Term -= int64(u.w.rand.IntN(2))
+			spec := v1alpha1.NodeAddressesSpec{Addresses: append(slices.Clone(o.Spec.Addresses), e)}
+			u.w.check.edited(name, e.Address)
+			_, err := u.w.api.write(name, ledger.Object{UID: string(o.UID), Generation: o.Generation}, nodeaddresses.EpochOf(o), spec, 0)
+			u.w.log("user: grants %s to %s by hand: %v", e.Address, name, err)
+			return
+		}
+	}
+}
+
 // editNode replaces a Node, when it exists.
 func (u *users) editNode(name string, edit func(*lb.Node)) {
 	if was := u.w.api.node(name); was != nil {
@@ -82,8 +107,9 @@ func (u *users) join(m *machine) {
 	})
 }
 
+// deleteNode says that a host is gone for good. Whoever says so of one that runs and cannot be told has two answers.
 func (u *users) deleteNode(name string) {
-	if u.w.api.node(name) == nil {
+	if u.w.api.node(name) == nil || u.w.isolated != nil && u.w.isolated.name == name {
 		return
 	}
 	u.w.log("user: deletes Node %s", name)

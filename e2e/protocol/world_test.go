@@ -27,6 +27,9 @@ type world struct {
 	faulty bool
 	loss   float64
 
+	// isolated is a machine that has no way to the API server when all else is well again; nil: there is none.
+	isolated *machine
+
 	api      *server
 	segment  *segment
 	machines []*machine
