@@ -131,3 +131,8 @@ func hostname(node *corev1.Node) string {
 	}
 	return node.Name
 }
+
+func parseAddr(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	return a.Unmap(), err == nil && a.Zone() == ""
+}

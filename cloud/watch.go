@@ -110,7 +110,7 @@ func deleted(o any) any {
 }
 
 func (r *room) nodeChanged(node *corev1.Node) {
-	r.ledger().SetNode(nodeOf(node), r.options.Clock.Now())
+	r.ledger().SetNode(nodeaddresses.NodeOf(node), r.options.Clock.Now())
 	r.drain()
 }
 
@@ -282,7 +282,7 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 	uids := map[string]string{}
 	for i := range nodes.Items {
 		uids[nodes.Items[i].Name] = string(nodes.Items[i].UID)
-		s.Nodes = append(s.Nodes, nodeOf(&nodes.Items[i]))
+		s.Nodes = append(s.Nodes, nodeaddresses.NodeOf(&nodes.Items[i]))
 	}
 	objects, err := r.addresses.List(ctx, live)
 	if err != nil {

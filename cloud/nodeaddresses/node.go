@@ -1,24 +1,26 @@
-package cloud
+package nodeaddresses
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	cloudapi "k8s.io/cloud-provider/api"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
-// nodeOf reads what decides whether a Node may carry addresses.
-func nodeOf(n *corev1.Node) lb.Node {
+// annotationProvidedIP is where a kubelet says which addresses it was told to have, comma-separated
+// (k8s.io/cloud-provider/api, AnnotationAlphaProvidedIPAddr).
+const annotationProvidedIP = "alpha.kubernetes.io/provided-node-ip"
+
+// NodeOf reads what decides whether a Node may carry addresses.
+func NodeOf(n *corev1.Node) lb.Node {
 	v := lb.Node{
 		Name: n.Name, UID: string(n.UID), Labels: n.Labels, Ready: lb.Unknown,
 		Cordoned: n.Spec.Unschedulable, Deleting: n.DeletionTimestamp != nil, ProviderID: n.Spec.ProviderID,
 		BootID: n.Status.NodeInfo.BootID,
 	}
-	texts := strings.Split(n.Annotations[cloudapi.AnnotationAlphaProvidedIPAddr], ",")
+	texts := strings.Split(n.Annotations[annotationProvidedIP], ",")
 	for _, a := range n.Status.Addresses {
 		texts = append(texts, a.Address)
 		if addr, ok := parseAddr(a.Address); ok {
@@ -39,9 +41,4 @@ func nodeOf(n *corev1.Node) lb.Node {
 		}
 	}
 	return v
-}
-
-func parseAddr(s string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(s)
-	return a.Unmap(), err == nil && a.Zone() == ""
 }
