@@ -313,24 +313,27 @@ func (l *Ledger) demandOf(pool string, refs []lb.Ref) place.Demand {
 		d.IgnoreExcludeLabel = p.IgnoreExcludeLabel
 	}
 	for _, ref := range refs {
-		s := l.services[ref.UID]
-		if s == nil {
-			continue
-		}
-		if s.request.NodeSelector != nil {
-			d.Selectors = append(d.Selectors, s.request.NodeSelector)
-		}
-		if s.request.Local {
-			d.Local = true
-			for _, n := range s.request.EndpointNodes {
-				if d.EndpointNodes == nil {
-					d.EndpointNodes = map[string]bool{}
-				}
-				d.EndpointNodes[n] = true
-			}
+		if s := l.services[ref.UID]; s != nil {
+			ask(&d, &s.request)
 		}
 	}
 	return d
+}
+
+// ask adds what one Service asks of a node.
+func ask(d *place.Demand, r *lb.Request) {
+	if r.NodeSelector != nil {
+		d.Selectors = append(d.Selectors, r.NodeSelector)
+	}
+	if r.Local {
+		d.Local = true
+		for _, n := range r.EndpointNodes {
+			if d.EndpointNodes == nil {
+				d.EndpointNodes = map[string]bool{}
+			}
+			d.EndpointNodes[n] = true
+		}
+	}
 }
 
 // letGo makes the allocator forget the last holder of an address that nobody wants.

@@ -187,36 +187,6 @@ func (l *Ledger) offer(b *backend, s *service, first bool) {
 	l.effects.backend(keyOf(b.PortLease))
 }
 
-// targetsOf are the nodes that a Service can be reached on from outside of the cluster.
-func (l *Ledger) targetsOf(pool string, s *service, memo targetsMemo) place.Targets {
-	r := place.Reach{Families: s.request.Families, Local: s.request.Local}
-	key := ""
-	if p := l.pools[pool]; p != nil && p.Updater != nil {
-		r.Types, r.IgnoreExcludeLabel = p.Updater.NodeAddressTypes, p.IgnoreExcludeLabel
-		r.Selectors = append(r.Selectors, p.NodeSelector)
-	}
-	if s.request.NodeSelector != nil {
-		r.Selectors = append(r.Selectors, s.request.NodeSelector)
-		key = s.request.NodeSelector.String()
-	}
-	if r.Local {
-		r.EndpointNodes = map[string]bool{}
-		for _, n := range s.request.EndpointNodes {
-			r.EndpointNodes[n] = true
-		}
-		return place.TargetsOf(r, l.candidates)
-	}
-	key = fmt.Sprint(pool, " ", r.Families, " ", key)
-	if t, ok := memo[key]; ok {
-		return t
-	}
-	t := place.TargetsOf(r, l.candidates)
-	if memo != nil {
-		memo[key] = t
-	}
-	return t
-}
-
 // retargetAll looks at every backend once more: a Node has changed, or a pool.
 func (l *Ledger) retargetAll() {
 	if l.adopting || len(l.backends) == 0 {

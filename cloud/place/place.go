@@ -199,7 +199,7 @@ func unfit(d Demand, n *Candidate) string {
 			return fmt.Sprintf("not matching node selector %q", s.String())
 		}
 	}
-	if !d.IgnoreExcludeLabel && excluded(n.Labels) {
+	if !d.IgnoreExcludeLabel && Excluded(n.Labels) {
 		return "excluded by label " + lb.LabelExcludeNode
 	}
 	for i := range n.Taints {
@@ -217,8 +217,8 @@ func unfit(d Demand, n *Candidate) string {
 	return ""
 }
 
-// excluded reads the exclude label as the upstream service controller does: what is not a bool counts as true.
-func excluded(l map[string]string) bool {
+// Excluded reads the exclude label of a node as the upstream service controller does: what is not a bool counts as true.
+func Excluded(l map[string]string) bool {
 	text, ok := l[lb.LabelExcludeNode]
 	value, err := strconv.ParseBool(text)
 	return ok && (value || err != nil)

@@ -1,8 +1,10 @@
 package place
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -57,15 +59,50 @@ func TargetsOf(r Reach, candidates []*Candidate) Targets {
 }
 
 func reachable(r Reach, c *Candidate) bool {
-	if c.Deleting || !r.IgnoreExcludeLabel && excluded(c.Labels) || hasTaint(c.Taints, taintToBeDeleted) {
-		return false
+	rule, _ := untargeted(r, c)
+	return rule == ""
+}
+
+// Untargeted names the first rule that keeps a node from being a target; empty when there is none.
+func Untargeted(r Reach, c *Candidate) string {
+	rule, selector := untargeted(r, c)
+	if selector != nil {
+		return fmt.Sprintf("%s %q", rule, selector)
+	}
+	if _, ok := targetAddr(r, c); rule == "" && !ok {
+		return fmt.Sprintf("without an address of type %s (nodeAddressTypes)", joinTypes(r.Types))
+	}
+	return rule
+}
+
+func joinTypes(types []corev1.NodeAddressType) string {
+	texts := make([]string, len(types))
+	for i, t := range types {
+		texts[i] = string(t)
+	}
+	return strings.Join(texts, " or ")
+}
+
+// untargeted is the rule that Untargeted names, and the selector that it is about. Words are for those who read them:
+// all nodes are judged for every backend.
+func untargeted(r Reach, c *Candidate) (rule string, selector labels.Selector) {
+	switch {
+	case c.Deleting:
+		return "being deleted", nil
+	case !r.IgnoreExcludeLabel && Excluded(c.Labels):
+		return "excluded by label " + lb.LabelExcludeNode, nil
+	case hasTaint(c.Taints, taintToBeDeleted):
+		return "tainted " + taintToBeDeleted, nil
 	}
 	for _, s := range r.Selectors {
 		if s != nil && !s.Matches(labels.Set(c.Labels)) {
-			return false
+			return "not matching node selector", s
 		}
 	}
-	return !r.Local || r.EndpointNodes[c.Name]
+	if r.Local && !r.EndpointNodes[c.Name] {
+		return "without an endpoint of the Service (externalTrafficPolicy Local)", nil
+	}
+	return "", nil
 }
 
 // targetAddr is the first address of the first type that the node has, of the Service's first family if it has one.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -78,5 +79,30 @@ func TestTargetsOf(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, TargetsOf(c.reach, nodes)) })
+	}
+}
+
+// The rule that keeps a node from being a target is the one that is named.
+func TestUntargeted(t *testing.T) {
+	edge, err := labels.Parse("edge=true")
+	require.NoError(t, err)
+	node := Candidate{Node: lb.Node{Name: "n1", Ready: lb.Ready, TypedAddresses: []lb.NodeAddress{
+		{Type: corev1.NodeInternalIP, Addr: netip.MustParseAddr("10.0.0.1")},
+	}}}
+	types := []corev1.NodeAddressType{corev1.NodeInternalIP}
+	for want, c := range map[string]struct {
+		reach  Reach
+		labels map[string]string
+	}{
+		"": {Reach{Types: types}, nil},
+		"excluded by label node.kubernetes.io/exclude-from-external-load-balancers": {Reach{Types: types}, map[string]string{lb.LabelExcludeNode: ""}},
+		`not matching node selector "edge=true"`:                                    {Reach{Types: types, Selectors: []labels.Selector{nil, edge}}, nil},
+		"without an endpoint of the Service (externalTrafficPolicy Local)":          {Reach{Types: types, Local: true}, nil},
+		"without an address of type ExternalIP (nodeAddressTypes)":                  {Reach{Types: []corev1.NodeAddressType{corev1.NodeExternalIP}}, nil},
+	} {
+		c.reach.Families = []lb.Family{lb.IPv4}
+		node.Labels = c.labels
+		assert.Equal(t, want, Untargeted(c.reach, &node))
+		assert.Equal(t, want == "", len(TargetsOf(c.reach, []*Candidate{&node}).Ready) == 1, "as it is decided")
 	}
 }
