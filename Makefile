@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := build
 .PHONY: build test lint e2e simulate bench demo generate image help
 
-build: ## Build the controller and the agent, static, into bin/ (default)
+build: ## Build the controller, the agent and kubectl mooring, static, into bin/ (default)
 	hack/build.sh
 
 test: build ## Run every test: unit, agent in namespaces, e2e. LONG=1: the long ones too. KEEP=1: leave the e2e cluster
