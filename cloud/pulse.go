@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -25,9 +26,32 @@ func (r *room) probe(ctx context.Context) {
 	if r.options.NoProbe {
 		return
 	}
-	if err := r.prober.Run(ctx); err != nil {
-		klog.FromContext(ctx).Error(err, "Nodes cannot be probed; a lost one is noticed by its Ready condition alone")
+	for {
+		err := r.prober.Run(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		klog.FromContext(ctx).Error(err, "Nodes cannot be probed; a lost one is noticed by its Ready condition alone", "retryIn", retryProbe)
+		r.unprobed()
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.options.Clock.After(retryProbe):
+		}
 	}
+}
+
+// retryProbe is the pause before nodes are probed again when that went wrong.
+const retryProbe = 10 * time.Second
+
+// unprobed takes back what the probe found: nobody looks any more.
+func (r *room) unprobed() {
+	var findings []ledger.Finding
+	for _, t := range r.ledger().ProbeTargets() {
+		findings = append(findings, ledger.Finding{Node: t.Node, Pulse: lb.PulseNone})
+	}
+	r.ledger().Probed(findings, r.options.Clock.Now())
+	r.drain()
 }
 
 func (r *room) probeTargets() []probe.Target {

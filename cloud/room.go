@@ -35,6 +35,8 @@ const (
 	// retryMin and retryMax bound the backoff after a failed write.
 	retryMin = 20 * time.Millisecond
 	retryMax = 30 * time.Second
+	// retryNode bounds the backoff of a NodeAddresses: a hard move may wait for it, and there are few of them.
+	retryNode = time.Second
 )
 
 // room is where all doors lead: the two queues and what their workers share.
@@ -87,7 +89,7 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 			workqueue.NewTypedItemExponentialFailureRateLimiter[ledger.Key](retryMin, retryMax),
 			workqueue.TypedRateLimitingQueueConfig[ledger.Key]{Name: "mooring_services"}),
 		nodeQueue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryMin, retryMax),
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryMin, retryNode),
 			workqueue.TypedRateLimitingQueueConfig[string]{
 				DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{
 					Name:  "mooring_nodes",

@@ -162,7 +162,7 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 	case !o.Former:
 		n.foundID = o.ServerID
 		if o.Probed {
-			n.JudgedBy = now.Add(place.FirstPulse)
+			n.JudgedBy = now.Add(l.firstPulse)
 		}
 	case o.ServerID != 0:
 		l.former[o.ServerID] = true // and the Node of that name may run on another

@@ -56,6 +56,8 @@ type Ledger struct {
 	former         map[int64]bool
 	adoptedAt      time.Time
 	resyncInterval time.Duration
+	// firstPulse is how long a controller that has just come waits for its probe.
+	firstPulse time.Duration
 
 	// overdueAt is when agents were last looked at for what they owe.
 	overdueAt time.Time
@@ -158,6 +160,8 @@ func New(cfg *config.Config, rental Rental, epoch int64) *Ledger {
 		former:    map[int64]bool{},
 
 		resyncInterval: cfg.ResyncInterval,
+		// Two rounds more than it takes: those before the first answers count, and the burst.
+		firstPulse: max(place.FirstPulse, time.Duration(cfg.Failover.FailureThreshold+2)*cfg.Failover.ProbeInterval),
 	}
 	l.setRental(rental)
 	return l
