@@ -192,13 +192,15 @@ func (k *Keeper) ruled(ctx context.Context, now time.Time) {
 	})
 }
 
-// subjects are the addresses that other machines may not answer for: held here, on a link with neighbours.
+// subjects are the addresses that other machines may not answer for: held here, on a link with neighbours. One that
+// yields is among them while it is bound: when the order to release it cannot come, its successor has to be believed.
 func subjects(wants []want, have *netif.State) []conflict.Subject {
 	bound := boundOn(have)
 	list := make([]conflict.Subject, 0, len(wants))
 	for _, w := range wants {
 		link, ok := have.Links[w.uplink]
-		if w.state != v1alpha1.Hold || w.ifname == interfaceNone || !w.watched || !ok || link.Loopback ||
+		yields := w.state == v1alpha1.Yield && bound[w.ip]
+		if w.state != v1alpha1.Hold && !yields || w.ifname == interfaceNone || !w.watched || !ok || link.Loopback ||
 			len(link.HardwareAddr) != hardwareAddrLen {
 			continue
 		}

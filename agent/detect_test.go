@@ -282,18 +282,27 @@ func TestALiveReadOfASuccessorObject(t *testing.T) {
 	assert.EqualValues(t, "u2", s.status.ObjectUID)
 }
 
-func TestYieldNeitherDefendsNorYields(t *testing.T) {
+// An address that yields is its successor's business: it is neither announced nor defended, and it stays bound for as
+// long as the API server can be asked. When the order to release it cannot come, the successor that answers has it.
+func TestYieldIsLeftToTheSuccessor(t *testing.T) {
 	s := newStage(t, vip4)
 	o := order(1, in(v1alpha1.Yield, hold(vip4)))
 	s.watch(o)
 	s.play(time.Second)
-	s.cut(o)
 	s.take(vip4)
 	s.claim(vip4)
 	s.play(time.Minute)
 	assert.Equal(t, []string{vip4 + "@pl0"}, s.host.bound())
+	assert.Empty(t, s.status.Contested)
+
+	s.cut(o)
+	s.claim(vip4)
+	s.play(10 * time.Second)
+	assert.Empty(t, s.host.bound())
+	clear(s.owned)
+	s.play(time.Minute)
+	assert.Empty(t, s.host.bound(), "it does not come back by itself")
 	assert.Zero(t, s.announced(vip4))
-	assert.Empty(t, s.host.watched["eth0"])
 }
 
 // An agent that was restarted while the API server is away yields what was bound before it, and has it back.

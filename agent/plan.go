@@ -78,7 +78,10 @@ func plan(wants []want, have *netif.State) ([]netif.Step, map[netip.Addr]trouble
 		case v1alpha1.Hold:
 			p.hold(w)
 		case v1alpha1.Yield:
-			p.retain(w) // one that is not bound is not bound now: its successor may have it
+			// One that is not bound is not bound now: its successor may have it.
+			if w.verdict != conflict.Taken {
+				p.retain(w)
+			}
 		}
 	}
 	return p.steps(), p.troubles
