@@ -52,7 +52,7 @@ func newCommand(streams genericiooptions.IOStreams, clock clock.Clock, connect f
 		Use:   "kubectl-mooring",
 		Short: "Looks at Mooring in a cluster, and looks after it",
 		Long: `kubectl mooring shows where the addresses of a cluster are, explains why a
-Service has its address or has none, and judges a cloud-config.
+Service has its address or has none, judges a cloud-config, and empties nodes.
 
 It speaks to the API server alone: not to the controller, not to an agent, and
 to nothing outside of the cluster. Beside the flags below it takes those of
@@ -78,7 +78,7 @@ kubectl that say how to reach a cluster, such as --server and --as.`,
 			f.Hidden = true
 		}
 	}
-	cmd.AddCommand(o.statusCommand(), o.explainCommand(), o.validateCommand(), &cobra.Command{
+	cmd.AddCommand(o.statusCommand(), o.explainCommand(), o.validateCommand(), o.evacuateCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this command",
 		Args:  cobra.NoArgs,

@@ -125,7 +125,7 @@ func (c *console) shows(golden string, args ...string) {
 // Help fits into a terminal, flags and examples included.
 func TestHelp(t *testing.T) {
 	c := newConsole(t)
-	for _, args := range [][]string{{}, {"status"}, {"explain"}, {"explain", "service"}, {"validate"}, {"version"}} {
+	for _, args := range [][]string{{}, {"status"}, {"explain"}, {"explain", "service"}, {"validate"}, {"evacuate"}, {"version"}} {
 		require.NoError(t, c.run(append(args, "--help")...))
 		for line := range strings.Lines(c.out.String()) {
 			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), columns, line)
