@@ -90,6 +90,12 @@ func Buys(c *Config) bool {
 	return slices.ContainsFunc(c.Pools, func(p Pool) bool { return p.Hetzner != nil && p.Hetzner.Ephemeral != nil })
 }
 
+// ServesClass says whether a pool serves Services of a class of load balancers; the empty one is that of Services without
+// a class.
+func (c *Config) ServesClass(class string) bool {
+	return slices.ContainsFunc(c.Pools, func(p Pool) bool { return p.LoadBalancerClass == class })
+}
+
 // InterfaceNone as a pool's interface: the addresses are not bound by us.
 const InterfaceNone = "none"
 

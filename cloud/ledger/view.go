@@ -135,6 +135,27 @@ func (l *Ledger) holds(uid string) bool {
 	return len(l.allocator.Leases(uid)) > 0 || len(l.allocator.Ports(uid)) > 0 || l.buying(uid)
 }
 
+// Serves reports whether a pool serves Services of a class; the empty one is that of Services without a class.
+func (l *Ledger) Serves(class string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.pools {
+		if p.LoadBalancerClass == class {
+			return true
+		}
+	}
+	return false
+}
+
+// Keeps reports whether a Service of a class keeps what it holds, whatever the pools serve by now: it was wanted with
+// this class, and was not let go of since.
+func (l *Ledger) Keeps(uid, class string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.services[uid]
+	return s != nil && s.wants && s.request.Class == class && l.holds(uid)
+}
+
 // MayHold reports whether a Service that holds nothing that is known of may have something at the cloud, bought by an
 // earlier controller: an account was not read to the end yet. One that turned out to be somebody else's, which may
 // last, holds up those Services alone that buy there.

@@ -56,6 +56,9 @@ func (p *pool) explain(d denial, req *lb.Request) string {
 		if p.LoadBalancerClass == "" {
 			return fmt.Sprintf("serves only Services without spec.loadBalancerClass, and this one has %q", req.Class)
 		}
+		if req.Class == "" {
+			return fmt.Sprintf("serves only Services with spec.loadBalancerClass %q, and this one has none", p.LoadBalancerClass)
+		}
 		return fmt.Sprintf("serves only Services with spec.loadBalancerClass %q, and this one has %q", p.LoadBalancerClass, req.Class)
 	case namespaceNotAllowed:
 		return fmt.Sprintf("does not serve namespace %q (allowedNamespaces)", req.Namespace)
