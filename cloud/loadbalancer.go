@@ -48,7 +48,7 @@ func (b *loadBalancer) GetLoadBalancerName(_ context.Context, _ string, svc *cor
 // EnsureLoadBalancer wakes the queue and waits for a short time for the result. It returns the status that it was
 // given: publish is the one writer of statuses, and the service controller writes nothing when nothing changed.
 func (b *loadBalancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *corev1.Service, _ []*corev1.Node) (*corev1.LoadBalancerStatus, error) {
-	if !service.Ours(svc) {
+	if !b.room.serves(svc) {
 		b.room.queue.Add(service.KeyOf(svc))
 		return svc.Status.LoadBalancer.DeepCopy(), nil
 	}
@@ -67,6 +67,12 @@ func (b *loadBalancer) EnsureLoadBalancer(ctx context.Context, _ string, svc *co
 	default:
 		return nil, api.NewRetryError("still working on it", doorRetry)
 	}
+}
+
+// serves reports whether the Service of which the service controller was shown something is one of ours.
+func (r *room) serves(seen *corev1.Service) bool {
+	svc, err := r.services.Services(seen.Namespace).Get(seen.Name)
+	return err == nil && svc.UID == seen.UID && r.syncer.Ours(svc)
 }
 
 // UpdateLoadBalancer wakes the queue. It cannot change a status, and may be late or concurrent: the sync reads what

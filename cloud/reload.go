@@ -8,9 +8,10 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/service"
 )
 
-// loadConfig reads the cloud-config, and refuses what this version cannot serve.
+// loadConfig reads the cloud-config, and refuses what this controller cannot serve.
 func (c *Cloud) loadConfig() error {
 	if c.options.ConfigFile == "" {
 		return errors.New("--cloud-config is required: the path of a file of kind CloudConfig (mooring.dev/v1alpha1)")
@@ -37,9 +38,6 @@ const defaultClusterName = "kubernetes"
 
 // take judges what only the controller can judge of a cloud-config, and reads its token files.
 func (c *Cloud) take(cfg *config.Config) error {
-	if err := config.Unbuilt(cfg); err != nil {
-		return err
-	}
 	if config.Buys(cfg) && (c.options.ClusterName == "" || c.options.ClusterName == defaultClusterName) {
 		return fmt.Errorf("a pool buys Floating IPs, which carry the cluster's name: set --cluster-name to a name of your own (it is %q)",
 			c.options.ClusterName)
@@ -63,6 +61,10 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 	}
 	c.room.resyncEvery.Store(int64(cfg.ResyncInterval))
 	c.room.prober.Configure(probeOptions(cfg))
+	for _, svc := range c.room.ours() { // also those whose class is served from now on
+		c.room.queue.Add(service.KeyOf(svc))
+	}
+	c.room.showAnew()
 	c.room.drain()
 	c.room.metrics.reloads.WithLabelValues("ok").Inc()
 	restart := cfg.InitializeNodes != c.initializeNodes

@@ -70,6 +70,8 @@ type room struct {
 	tenants     *tenants
 	balancers   *balancers
 	syncer      *service.Syncer
+	viewing     sync.Mutex
+	viewers     []*viewer    // of Services, as they are shown to the upstream service controller
 	resyncEvery atomic.Int64 // nanoseconds
 
 	// stopped is closed when writing has to end; working counts the workers that may still write.
@@ -124,6 +126,7 @@ func (r *room) run(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), r.synced...) {
 		return
 	}
+	r.claim(ctx)
 	r.catchUp()
 	// No updater is called after stop, which the context outlives.
 	calls, cancel := context.WithCancel(ctx)

@@ -12,6 +12,7 @@ import (
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/place"
+	"github.com/mooring-lb/mooring/cloud/service"
 )
 
 // check is called at every change of the API server's objects, under its lock: what must never be.
@@ -86,7 +87,7 @@ func (w *world) holds() map[string][]string {
 // checkPublished: what a Service publishes answers, belongs to it alone, and stays.
 func (w *world) checkPublished(svc *corev1.Service) {
 	ips := addressesOf(svc)
-	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.DeletionTimestamp != nil {
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.DeletionTimestamp != nil || classOf(svc) != w.class {
 		return
 	}
 	before := w.publish(string(svc.UID), ips)
@@ -198,6 +199,10 @@ func (w *world) unsettled() []string {
 		case svc.Spec.Type != corev1.ServiceTypeLoadBalancer:
 			if len(ips) > 0 || len(svc.Finalizers) > 0 || len(svc.Status.Conditions) > 0 {
 				no("service %s is no load balancer and has %v, finalizers %v, conditions %v", svc.Name, ips, svc.Finalizers, svc.Status.Conditions)
+			}
+		case classOf(svc) != w.class:
+			if service.Marked(svc) {
+				no("service %s is not ours and has finalizers %v, conditions %v", svc.Name, svc.Finalizers, svc.Status.Conditions)
 			}
 		case len(ips) != len(svc.Spec.IPFamilies):
 			no("service %s has %v: %v", svc.Name, ips, svc.Status.Conditions)

@@ -97,7 +97,7 @@ func (p *process) run() {
 	made.Initialize(nil, p.ctx.Done())
 	if p.ctx.Err() == nil {
 		made.SetInformers(factory)
-		controller, err := service.New(made, client, factory.Core().V1().Services(), factory.Core().V1().Nodes(), "kubernetes", nil)
+		controller, err := service.New(made, client, made.Services(), factory.Core().V1().Nodes(), "kubernetes", nil)
 		if err != nil {
 			w.violate("service controller of p%d: %v", p.number, err)
 			return

@@ -3,7 +3,9 @@ package cloud_test
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -247,6 +249,10 @@ func (s *store) replace(k kind, key, subresource string, old *stored, body []byt
 		keep(m, old.meta(), name)
 	}
 	delete(m, "managedFields")
+	if m["deletionTimestamp"] != nil && len(slices.Compact(slices.Sorted(namesIn(m, old.meta())))) > len(slices.Collect(namesIn(old.meta()))) {
+		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", k.groupResource(), key,
+			"metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted", 0, false)
+	}
 	if k.resource == "services" {
 		clearLoadBalancer(f, old.fields)
 	}
@@ -258,6 +264,20 @@ func (s *store) replace(k kind, key, subresource string, old *stored, body []byt
 		return s.remove(k, key, old, f), nil
 	}
 	return s.put(k, key, old, f), nil
+}
+
+// namesIn are the finalizers in some metadata.
+func namesIn(all ...fields) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, m := range all {
+			finalizers, _ := m["finalizers"].([]any)
+			for _, f := range finalizers {
+				if !yield(f.(string)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // keep gives a field the value that it had.

@@ -28,6 +28,9 @@ func (w *world) create(name string, change ...func(*corev1.Service)) {
 			Ports:          []corev1.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}},
 		},
 	}
+	if w.class != "" {
+		svc.Spec.LoadBalancerClass = &w.class
+	}
 	for _, c := range change {
 		c(svc)
 	}

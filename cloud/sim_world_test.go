@@ -88,6 +88,8 @@ type world struct {
 	// hosts is what the names of its hosts begin with, and offset what their numbers begin after.
 	hosts  string
 	offset int
+	// class of Services that the pools serve, and that Services have. Others are another controller's.
+	class string
 	// faulty: calls of controllers fail now and then.
 	faulty atomic.Bool
 	// rivals: two controllers think that they lead, so that for a moment two nodes may be told to hold one address.

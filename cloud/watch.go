@@ -21,7 +21,6 @@ import (
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/cloud/config"
-	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/nodeaddresses"
 	"github.com/mooring-lb/mooring/cloud/service"
@@ -123,7 +122,7 @@ func (r *room) namespaceChanged(was, is *corev1.Namespace) {
 		return
 	}
 	for _, svc := range services {
-		if service.Ours(svc) {
+		if r.syncer.Ours(svc) {
 			r.queue.Add(service.KeyOf(svc))
 		}
 	}
@@ -133,7 +132,7 @@ func (r *room) namespaceChanged(was, is *corev1.Namespace) {
 func (r *room) endpointsChanged(_, s *discoveryv1.EndpointSlice) {
 	name := s.Labels[discoveryv1.LabelServiceName]
 	svc, err := r.services.Services(s.Namespace).Get(name)
-	if err == nil && service.Ours(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+	if err == nil && r.syncer.Ours(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
 		r.queue.Add(service.KeyOf(svc))
 	}
 }
@@ -158,17 +157,33 @@ func (r *room) tellDetection(was, is *v1alpha1.NodeAddresses) {
 	r.tellNode(is.Name, now.Reason, now.Message)
 }
 
-// catchUp looks for what changed between adoption's reads and the watches. Services ask in the order of their age, so
-// that what came free while no controller ran goes to those who have waited longest.
-func (r *room) catchUp() {
-	now := r.options.Clock.Now()
+// ours lists the Services that are ours, oldest first.
+func (r *room) ours() []*corev1.Service {
 	services, _ := r.services.List(labels.Everything()) // an informer's cache has no error to give
+	services = slices.DeleteFunc(services, func(svc *corev1.Service) bool { return !r.syncer.Ours(svc) })
 	slices.SortFunc(services, func(a, b *corev1.Service) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	for _, svc := range services {
-		if service.Ours(svc) {
+	return services
+}
+
+// claim puts our finalizer on the Services that need it, before anything is written for what was adopted of them.
+func (r *room) claim(ctx context.Context) {
+	services := slices.DeleteFunc(r.ours(), func(svc *corev1.Service) bool { return !service.Unclaimed(svc) })
+	workqueue.ParallelizeUntil(ctx, serviceWorkers, len(services), func(i int) {
+		if err := r.syncer.Claim(ctx, services[i]); err != nil {
+			klog.FromContext(ctx).Error(err, "Trying again with its sync", "service", klog.KObj(services[i]))
+		}
+	})
+}
+
+// catchUp looks for what changed between adoption's reads and the watches. Services ask in the order of their age, so
+// that what came free while no controller ran goes to those who have waited longest.
+func (r *room) catchUp() {
+	now := r.options.Clock.Now()
+	for _, svc := range r.ours() {
+		if !service.Unclaimed(svc) {
 			r.syncer.Want(svc)
 		}
 	}
@@ -201,7 +216,7 @@ func (r *room) resyncLoop(ctx context.Context) {
 func (r *room) resync() {
 	if services, err := r.services.List(labels.Everything()); err == nil {
 		for _, svc := range services {
-			if service.Ours(svc) || meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil {
+			if r.syncer.Ours(svc) || service.Marked(svc) {
 				r.queue.Add(service.KeyOf(svc))
 			}
 		}
@@ -222,7 +237,7 @@ func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
 	if err := r.fence(ctx, term); err != nil {
 		return err
 	}
-	snapshot, err := r.read(ctx)
+	snapshot, err := r.read(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -258,7 +273,7 @@ func (r *room) fence(ctx context.Context, term int64) error {
 }
 
 // read lists what adoption needs, from etcd and not from a cache.
-func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
+func (r *room) read(ctx context.Context, cfg *config.Config) (ledger.Snapshot, error) {
 	var s ledger.Snapshot
 	live := metav1.ListOptions{}
 	namespaces, err := r.options.Client.CoreV1().Namespaces().List(ctx, live)
@@ -298,7 +313,7 @@ func (r *room) read(ctx context.Context) (ledger.Snapshot, error) {
 		return s, fmt.Errorf("list services: %w", err)
 	}
 	for i := range services.Items {
-		s.Services = append(s.Services, service.SnapshotOf(&services.Items[i], labelsOf[services.Items[i].Namespace]))
+		s.Services = append(s.Services, service.SnapshotOf(&services.Items[i], labelsOf[services.Items[i].Namespace], cfg.ServesClass))
 	}
 	return s, nil
 }

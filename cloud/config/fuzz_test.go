@@ -43,7 +43,6 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, errAgain)
 		require.Equal(t, again, c)
 		checkConfig(t, c)
-		_ = Unbuilt(c)
 	})
 }
 

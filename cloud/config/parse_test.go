@@ -177,16 +177,13 @@ func TestLoadNamesTheFileThatIsMissing(t *testing.T) {
 	assert.EqualError(t, err, "read the cloud-config: open testdata/absent.yaml: no such file or directory")
 }
 
-func TestUnbuilt(t *testing.T) {
+func TestServesClass(t *testing.T) {
 	c, err := Load("testdata/full.yaml")
 	require.NoError(t, err)
-	assert.EqualError(t, Unbuilt(c), strings.TrimSpace(`
-pools[0].loadBalancerClass: Forbidden: a class of load balancers is not served by this version of Mooring yet: remove it
-`))
-
-	c, err = Parse([]byte(header + "hetzner: {tokenFile: /token}\npools: [{name: office, addresses: [192.0.2.7], interface: pl0}, {name: bought, interface: pl0, hetzner: {ephemeral: {types: [ipv4]}}}]"))
-	require.NoError(t, err)
-	assert.NoError(t, Unbuilt(c))
+	assert.True(t, c.ServesClass("example.com/office"))
+	assert.True(t, c.ServesClass(""), "the other pools have no class")
+	assert.False(t, c.ServesClass("example.com/lab"))
+	assert.False(t, (&Config{Pools: c.Pools[:1]}).ServesClass(""), "no pool without a class")
 }
 
 // Of an IPv6 Floating IP one address is given out: the one that is listed, or the first of a /64.

@@ -50,7 +50,7 @@ func (c *Cluster) ledger(now time.Time) *ledger.Ledger {
 		s.Objects = append(s.Objects, nodeaddresses.SnapshotOf(o, uids[o.Name]))
 	}
 	for i := range c.Services {
-		s.Services = append(s.Services, service.SnapshotOf(&c.Services[i], c.labelsOf(c.Services[i].Namespace)))
+		s.Services = append(s.Services, service.SnapshotOf(&c.Services[i], c.labelsOf(c.Services[i].Namespace), c.Config.ServesClass))
 	}
 	l := ledger.New(c.Config, ledger.Rental{}, 0)
 	l.Adopt(s, now)

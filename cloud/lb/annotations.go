@@ -40,6 +40,9 @@ const (
 // (k8s.io/api/core/v1.LabelNodeExcludeBalancers).
 const LabelExcludeNode = "node.kubernetes.io/exclude-from-external-load-balancers"
 
+// Finalizer is on a Service with a class from before anything is done for it until nothing of it is held any more.
+const Finalizer = "mooring.dev/load-balancer"
+
 const (
 	// ConditionBound is True on a Service when every address it asks for answers.
 	ConditionBound = "mooring.dev/Bound"

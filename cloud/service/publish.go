@@ -42,7 +42,7 @@ func (s *Syncer) publish(ctx context.Context, svc *corev1.Service, v ledger.View
 		s.published(uid, v)
 		return nil
 	}
-	if err := s.write(ctx, svc, status); err != nil {
+	if err := s.write(ctx, svc, status, svc.Finalizers); err != nil {
 		return err
 	}
 	if v.Ready && !v.Published {
@@ -84,9 +84,9 @@ func (s *Syncer) published(uid string, v ledger.View) {
 	s.options.Ledger().Published(uid, addrs, ports, s.options.Now())
 }
 
-func (s *Syncer) write(ctx context.Context, svc *corev1.Service, status *corev1.ServiceStatus) error {
+func (s *Syncer) write(ctx context.Context, svc *corev1.Service, status *corev1.ServiceStatus, finalizers []string) error {
 	update := svc.DeepCopy()
-	update.Status = *status
+	update.Status, update.Finalizers = *status, finalizers
 	err := s.options.UpdateStatus(ctx, update)
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -113,13 +113,14 @@ func (s *Syncer) announceChange(svc *corev1.Service, status *corev1.ServiceStatu
 	}
 }
 
-// withdraw takes our conditions off a Service that is no load balancer of ours any more, once nothing of it is held.
-// Its status is the API server's to clear, or another implementation's to keep.
+// withdraw takes our conditions and our finalizer off a Service that is no load balancer of ours any more, once nothing of it is held.
+// Its status is the API server's to clear, or another implementation's to keep, but for what is our pools'.
 //
 // A release that takes long is shown, and its end is a write that the service controller notices: it looks at a
 // Service that needs cleanup on every change of it, and otherwise only after a backoff.
 func (s *Syncer) withdraw(ctx context.Context, svc *corev1.Service, v ledger.View) error {
 	status := svc.Status.DeepCopy()
+	finalizers := svc.Finalizers
 	bound := meta.FindStatusCondition(status.Conditions, lb.ConditionBound)
 	switch {
 	case v.Holds && v.Waiting != nil:
@@ -131,14 +132,19 @@ func (s *Syncer) withdraw(ctx context.Context, svc *corev1.Service, v ledger.Vie
 		return nil
 	default:
 		s.waiting.over(string(svc.UID))
-		if svc.DeletionTimestamp != nil && (bound == nil || bound.Reason != string(lb.ReasonReleasing)) {
-			return nil // the service controller is about to hear of it, or has
+		finalizers = s.unclaim(svc)
+		// Of a deletion the service controller is about to hear, or has, unless it took long.
+		stays := svc.DeletionTimestamp != nil && (bound == nil || bound.Reason != string(lb.ReasonReleasing))
+		if !stays && !s.shownByCondition(svc) {
+			if bound != nil && isLoadBalancer(svc) {
+				setIngress(status, v, s.options.Ledger())
+			}
+			meta.RemoveStatusCondition(&status.Conditions, lb.ConditionBound)
+			meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded)
 		}
-		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionBound)
-		meta.RemoveStatusCondition(&status.Conditions, lb.ConditionDegraded)
 	}
-	if reflect.DeepEqual(status, &svc.Status) {
+	if reflect.DeepEqual(status, &svc.Status) && len(finalizers) == len(svc.Finalizers) {
 		return nil
 	}
-	return s.write(ctx, svc, status)
+	return s.write(ctx, svc, status, finalizers)
 }

@@ -140,12 +140,6 @@ func RefOf(svc *corev1.Service) lb.Ref {
 	return lb.Ref{Namespace: svc.Namespace, Name: svc.Name, UID: string(svc.UID)}
 }
 
-// Ours reports whether a Service is a load balancer for us to serve. Services with a class are served by nobody in
-// this version, and the upstream service controller never shows them to a provider either.
-func Ours(svc *corev1.Service) bool {
-	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil && svc.Spec.LoadBalancerClass == nil
-}
-
 // EndpointNodes returns the nodes that have a ready endpoint, else those that have a serving and terminating one,
 // as kube-proxy counts for policy Local.
 func EndpointNodes(endpointSlices []*discoveryv1.EndpointSlice) []string {

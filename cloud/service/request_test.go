@@ -113,20 +113,6 @@ func TestEndpointNodes(t *testing.T) {
 	assert.Empty(t, EndpointNodes([]*discoveryv1.EndpointSlice{slice(endpoint("n3", false, false, true))}))
 }
 
-func TestOurs(t *testing.T) {
-	svc := &corev1.Service{Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
-	assert.True(t, Ours(svc))
-	classed := svc.DeepCopy()
-	classed.Spec.LoadBalancerClass = new("example.com/other")
-	assert.False(t, Ours(classed), "a class belongs to somebody else")
-	deleting := svc.DeepCopy()
-	deleting.DeletionTimestamp = new(metav1.Now())
-	assert.False(t, Ours(deleting))
-	plain := svc.DeepCopy()
-	plain.Spec.Type = corev1.ServiceTypeClusterIP
-	assert.False(t, Ours(plain))
-}
-
 // TestOneMistakeHidesNothing: what else a Service says counts, and of two mistakes the same one is named each time.
 func TestOneMistakeHidesNothing(t *testing.T) {
 	svc := portsService("http=8100,dns")

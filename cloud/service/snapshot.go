@@ -12,12 +12,14 @@ import (
 	"github.com/mooring-lb/mooring/cloud/ledger"
 )
 
-// SnapshotOf reads a Service for the ledger's adoption.
-func SnapshotOf(svc *corev1.Service, namespaceLabels map[string]string) ledger.ServiceSnapshot {
+// SnapshotOf reads a Service for the ledger's adoption. Served says whether a pool serves a class. A Service that we have
+// served is taken to want what it has, whatever the pools serve by now.
+func SnapshotOf(svc *corev1.Service, namespaceLabels map[string]string, served func(class string) bool) ledger.ServiceSnapshot {
 	// What does not parse asks for nothing; the Service keeps what it has and its own sync reports it.
 	request, _ := RequestOf(svc, namespaceLabels, nil)
 	v := ledger.ServiceSnapshot{
-		Request: request, Wants: Ours(svc), Pending: slices.Contains(svc.Finalizers, servicehelper.LoadBalancerCleanupFinalizer),
+		Request: request, Wants: isLoadBalancer(svc) && (served(classOf(svc)) || Marked(svc)),
+		Pending: servicehelper.HasLBFinalizer(svc) || hasFinalizer(svc),
 		Managed: meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound) != nil,
 	}
 	for _, i := range svc.Status.LoadBalancer.Ingress {

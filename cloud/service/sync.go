@@ -31,7 +31,8 @@ type Options struct {
 	NamespaceLabels func(namespace string) map[string]string
 	// EndpointNodes are the nodes with an endpoint of a Service. Only policy Local asks for them.
 	EndpointNodes func(*corev1.Service) []string
-	// UpdateStatus writes the status of a Service, provided that the Service still has its resourceVersion.
+	// UpdateStatus writes the status and the finalizers of a Service, provided that the Service still has its
+	// resourceVersion.
 	UpdateStatus func(context.Context, *corev1.Service) error
 	// Drain has carried out what the ledger decided.
 	Drain func()
@@ -68,7 +69,7 @@ func (s *Syncer) Sync(ctx context.Context, key ledger.Key) error {
 		l.Retain(string(svc.UID), svc.Annotations[lb.AnnotationRetain] == "true", s.options.Now())
 	}
 	for _, uid := range l.UIDs(key) {
-		if gone || uid != string(svc.UID) || !Ours(svc) {
+		if gone || uid != string(svc.UID) || !s.Ours(svc) {
 			// Once on the release path it waits for one thing, however often it is looked at.
 			if l.Unwant(uid, s.options.Now()) || gone || uid != string(svc.UID) {
 				s.waiting.over(uid)
@@ -78,12 +79,15 @@ func (s *Syncer) Sync(ctx context.Context, key ledger.Key) error {
 	if gone {
 		return nil
 	}
-	if !Ours(svc) {
+	if !s.Ours(svc) {
 		if svc.DeletionTimestamp != nil && svc.Annotations[lb.AnnotationAbandon] == "true" {
 			s.abandon(svc)
 		}
 		s.options.Drain()
 		return s.withdraw(ctx, svc, l.View(string(svc.UID)))
+	}
+	if Unclaimed(svc) {
+		return s.Claim(ctx, svc)
 	}
 	s.Want(svc)
 	s.options.Drain()

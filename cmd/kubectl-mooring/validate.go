@@ -67,9 +67,6 @@ func nameOf(file string) string {
 
 func judge(name string, data []byte) (*config.Config, error) {
 	c, err := config.Parse(data)
-	if err == nil {
-		err = config.Unbuilt(c)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("the cloud-config in %s is not valid:\n%w", name, err)
 	}

@@ -64,7 +64,7 @@ func run() int {
 
 	p := &process{stop: make(chan struct{})}
 	go p.handleSignals()
-	command := app.NewCloudControllerManagerCommand(o, p.newCloud, app.DefaultInitFuncConstructors,
+	command := app.NewCloudControllerManagerCommand(o, p.newCloud, controllers(),
 		names.CCMControllerAliases(), cliflag.NamedFlagSets{}, p.stop)
 	command.Use = "mooring-cloud-controller-manager"
 	command.Long = description

@@ -169,7 +169,7 @@ func (c *controller) adopt() bool {
 		return false
 	}
 	for _, o := range list {
-		s.Services = append(s.Services, service.SnapshotOf(o.(*corev1.Service), nil))
+		s.Services = append(s.Services, service.SnapshotOf(o.(*corev1.Service), nil, cloudConfig.ServesClass))
 	}
 	l := ledger.New(cloudConfig, ledger.Rental{}, term)
 	notes := l.Adopt(s, c.w.time())
@@ -181,7 +181,7 @@ func (c *controller) adopt() bool {
 // catchUp looks for what changed between adoption's reads and the watches.
 func (c *controller) catchUp() {
 	for _, name := range slices.Sorted(maps.Keys(c.services.seen)) {
-		if svc := c.services.seen[name].value.(*corev1.Service); service.Ours(svc) {
+		if svc := c.services.seen[name].value.(*corev1.Service); c.syncer.Ours(svc) {
 			c.syncer.Want(svc)
 		}
 	}
