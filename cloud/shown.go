@@ -29,7 +29,7 @@ func (s shown) Informer() cache.SharedIndexInformer {
 	return shownInformer{s.room.options.Informers.Core().V1().Services().Informer(), s.room}
 }
 
-func (s shown) Lister() corelisters.ServiceLister { return shownLister{s.room} }
+func (s shown) Lister() corelisters.ServiceLister { return shownLister(s) }
 
 // shownInformer tells handlers of what is shown. Its store is that of all Services.
 type shownInformer struct {

@@ -79,7 +79,7 @@ func (w *world) otherWants(svc *corev1.Service) fields {
 	finalizers := []string{servicehelper.LoadBalancerCleanupFinalizer}
 	switch {
 	case svc.DeletionTimestamp != nil && servicehelper.HasLBFinalizer(svc):
-		return fields{"metadata": fields{"$deleteFromPrimitiveList/finalizers": finalizers}}
+		return fields{"metadata": fields{"$deleteFromPrimitiveList/finalizers": finalizers}, "status": fields{"loadBalancer": fields{"ingress": nil}}}
 	case svc.DeletionTimestamp == nil && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && classOf(svc) == "" && !servicehelper.HasLBFinalizer(svc):
 		return fields{
 			"metadata": fields{"finalizers": finalizers},
