@@ -171,6 +171,14 @@ func TestClassIsReloaded(t *testing.T) {
 
 				w.configure(serving)
 				w.settle("served", time.Minute)
+				w.until("shown to the upstream service controller", time.Minute, func() []string {
+					o, err := w.api.get(services, "default/web")
+					require.NoError(w.t, err)
+					if !servicehelper.HasLBFinalizer(as[corev1.Service](o)) {
+						return []string{"it has finalizers " + fmt.Sprint(o.meta()["finalizers"])}
+					}
+					return nil
+				})
 				for turn, change := range []func(){func() { w.configure(officeOf(otherClass)) }, w.replaceController} {
 					change()
 					w.until("kept", time.Minute, w.notKept)
