@@ -159,3 +159,14 @@ func TestExplainService(t *testing.T) {
 		})
 	}
 }
+
+// The guide shows what the command prints.
+func TestGuideShowsRealOutput(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guides/kubectl.md")
+	require.NoError(t, err)
+	for _, golden := range []string{"status.txt", "explain-web.txt", "explain-full.txt", "explain-lonely.txt", "evacuate.txt", "evacuate-undo.txt"} {
+		output, err := os.ReadFile(filepath.Join("testdata", golden))
+		require.NoError(t, err)
+		assert.Contains(t, string(guide), "\n"+string(output)+"```", golden)
+	}
+}
