@@ -36,68 +36,80 @@ type Cluster struct {
 	Events    []corev1.Event
 }
 
-// ledger is rebuilt as a controller does it at its start, in a term in which nothing is ever written. The accounts of
-// pools with hetzner are unknown to it.
-func (c *Cluster) ledger(now time.Time) *ledger.Ledger {
-	var s ledger.Snapshot
-	uids := map[string]string{}
-	for i := range c.Nodes {
-		uids[c.Nodes[i].Name] = string(c.Nodes[i].UID)
-		s.Nodes = append(s.Nodes, nodeaddresses.NodeOf(&c.Nodes[i]))
+// sight is a Cluster with what is looked up in it again and again.
+type sight struct {
+	*Cluster
+	// ledger is rebuilt from the cluster; nil without a cloud-config.
+	ledger *ledger.Ledger
+	// labels of namespaces, objects of nodes, and what carries each address.
+	labels   map[string]map[string]string
+	objects  map[string]*v1alpha1.NodeAddresses
+	carriers map[netip.Addr]carrier
+}
+
+// carrier is the node that carries an address, and what its object says about it.
+type carrier struct {
+	node  string
+	entry *v1alpha1.Address
+}
+
+func look(c *Cluster, now time.Time) *sight {
+	s := &sight{
+		Cluster: c, labels: make(map[string]map[string]string, len(c.Namespaces)),
+		objects: make(map[string]*v1alpha1.NodeAddresses, len(c.Addresses)), carriers: map[netip.Addr]carrier{},
+	}
+	for i := range c.Namespaces {
+		s.labels[c.Namespaces[i].Name] = c.Namespaces[i].Labels
 	}
 	for i := range c.Addresses {
 		o := &c.Addresses[i]
-		s.Objects = append(s.Objects, nodeaddresses.SnapshotOf(o, uids[o.Name]))
+		s.objects[o.Name] = o
+		for j := range o.Spec.Addresses {
+			e := &o.Spec.Addresses[j]
+			addr, err := netip.ParseAddr(e.Address)
+			if before := s.carriers[addr]; err == nil && carries(e, before.entry) {
+				s.carriers[addr] = carrier{o.Name, e}
+			}
+		}
 	}
-	for i := range c.Services {
-		s.Services = append(s.Services, service.SnapshotOf(&c.Services[i], c.labelsOf(c.Services[i].Namespace), c.Config.ServesClass))
+	if c.Config != nil {
+		s.ledger = s.adopt(now)
 	}
-	l := ledger.New(c.Config, ledger.Rental{}, 0)
-	l.Adopt(s, now)
+	return s
+}
+
+// carries reports whether an entry says more of where an address is than another one does. While it moves, the node that
+// is to have it counts; of two that hold it, the one that was told last.
+func carries(e, other *v1alpha1.Address) bool {
+	switch {
+	case e.State == v1alpha1.Release:
+		return false
+	case other == nil || e.State != other.State:
+		return other == nil || e.State == v1alpha1.Hold
+	default:
+		return e.Term > other.Term
+	}
+}
+
+// adopt rebuilds the ledger as a controller does it at its start, in a term in which nothing is ever written. The
+// accounts of pools with hetzner are unknown to it.
+func (s *sight) adopt(now time.Time) *ledger.Ledger {
+	var all ledger.Snapshot
+	uids := map[string]string{}
+	for i := range s.Nodes {
+		uids[s.Nodes[i].Name] = string(s.Nodes[i].UID)
+		all.Nodes = append(all.Nodes, nodeaddresses.NodeOf(&s.Nodes[i]))
+	}
+	for i := range s.Addresses {
+		o := &s.Addresses[i]
+		all.Objects = append(all.Objects, nodeaddresses.SnapshotOf(o, uids[o.Name]))
+	}
+	for i := range s.Services {
+		all.Services = append(all.Services, service.SnapshotOf(&s.Services[i], s.labels[s.Services[i].Namespace], s.Config.ServesClass))
+	}
+	l := ledger.New(s.Config, ledger.Rental{}, 0)
+	l.Adopt(all, now)
 	return l
-}
-
-func (c *Cluster) labelsOf(namespace string) map[string]string {
-	for i := range c.Namespaces {
-		if c.Namespaces[i].Name == namespace {
-			return c.Namespaces[i].Labels
-		}
-	}
-	return nil
-}
-
-// object is the NodeAddresses of a node, nil when there is none.
-func (c *Cluster) object(node string) *v1alpha1.NodeAddresses {
-	for i := range c.Addresses {
-		if c.Addresses[i].Name == node {
-			return &c.Addresses[i]
-		}
-	}
-	return nil
-}
-
-// carrier finds the node that carries an address, and the pool that the entry names.
-func (c *Cluster) carrier(addr string) (node, pool string) {
-	want, err := netip.ParseAddr(addr)
-	if err != nil {
-		return "", ""
-	}
-	var term int64 = -1
-	for i := range c.Addresses {
-		for _, e := range c.Addresses[i].Spec.Addresses {
-			if a, err := netip.ParseAddr(e.Address); err != nil || a != want || e.State == v1alpha1.Release {
-				continue
-			}
-			// While an address moves, the node that is to have it counts.
-			if e.State == v1alpha1.Hold && e.Term >= term || node == "" {
-				node, pool = c.Addresses[i].Name, e.Pool
-				if e.State == v1alpha1.Hold {
-					term = e.Term
-				}
-			}
-		}
-	}
-	return node, pool
 }
 
 // since leaves the zero time out of what is printed.
@@ -109,12 +121,12 @@ func since(t metav1.Time) *metav1.Time {
 }
 
 // requestOf reads what a Service asks for now.
-func (c *Cluster) requestOf(svc *corev1.Service) (lb.Request, *lb.Refusal) {
+func (s *sight) requestOf(svc *corev1.Service) (lb.Request, *lb.Refusal) {
 	var own []*discoveryv1.EndpointSlice
-	for _, s := range c.Endpoints {
-		if s.Namespace == svc.Namespace && s.Labels[discoveryv1.LabelServiceName] == svc.Name {
-			own = append(own, s)
+	for _, slice := range s.Endpoints {
+		if slice.Namespace == svc.Namespace && slice.Labels[discoveryv1.LabelServiceName] == svc.Name {
+			own = append(own, slice)
 		}
 	}
-	return service.RequestOf(svc, c.labelsOf(svc.Namespace), service.EndpointNodes(own))
+	return service.RequestOf(svc, s.labels[svc.Namespace], service.EndpointNodes(own))
 }

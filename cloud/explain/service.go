@@ -72,26 +72,25 @@ type Event struct {
 
 // ServiceOf explains one Service of the cluster at a moment.
 func ServiceOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
-	x := Explanation{Asked: wishes(svc), Pools: []PoolVerdict{}, Nodes: []NodeVerdicts{}, Waits: []string{}, Events: events(c.Events, svc)}
-	if c.Config == nil {
-		x.Service = c.serviceOf(svc, nil)
-		x.Waits = c.waits(svc, nil)
+	in := look(c, now)
+	l := in.ledger
+	x := Explanation{Service: in.serviceOf(svc), Asked: wishes(svc), Pools: []PoolVerdict{}, Nodes: []NodeVerdicts{}, Events: events(c.Events, svc)}
+	if l == nil {
+		x.Waits = waits(svc, nil)
 		return x
 	}
-	l := c.ledger(now)
-	x.Service = c.serviceOf(svc, l)
 	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.DeletionTimestamp != nil {
-		x.Waits = c.waits(svc, l.View(string(svc.UID)).Waiting)
+		x.Waits = waits(svc, l.View(string(svc.UID)).Waiting)
 		return x
 	}
-	request, refusal := c.requestOf(svc)
+	request, refusal := in.requestOf(svc)
 	if refusal != nil {
-		x.Waits = c.waits(svc, refusal)
+		x.Waits = waits(svc, refusal)
 		return x
 	}
 	prospect := l.Consider(request)
 	for _, p := range prospect.Pools {
-		v := PoolVerdict{Name: p.Pool, Kind: c.kindOf(p.Pool), Holds: p.Holds}
+		v := PoolVerdict{Name: p.Pool, Kind: kindOf(c.Config, p.Pool), Holds: p.Holds}
 		if p.Refusal != nil {
 			v.Reason, v.Message = string(p.Refusal.Reason), strings.TrimPrefix(p.Refusal.Message, "pool "+p.Pool+": ")
 		}
@@ -107,7 +106,7 @@ func ServiceOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
 		pool := prospect.Ports[0].Pool
 		x.judge("the ports of pool "+pool, l.JudgeTargets(request, pool))
 	}
-	x.Waits = c.waits(svc, prospect.Refusal)
+	x.Waits = waits(svc, prospect.Refusal)
 	if x.State == string(lb.ReasonNoEligibleNode) {
 		return x
 	}
@@ -133,12 +132,12 @@ func (x *Explanation) judge(what string, judgements []ledger.Judgement) {
 	x.Nodes = append(x.Nodes, NodeVerdicts{For: []string{what}, Verdicts: verdicts})
 }
 
-func (c *Cluster) kindOf(pool string) string {
-	i := slices.IndexFunc(c.Config.Pools, func(p config.Pool) bool { return p.Name == pool })
+func kindOf(cfg *config.Config, pool string) string {
+	i := slices.IndexFunc(cfg.Pools, func(p config.Pool) bool { return p.Name == pool })
 	if i < 0 {
 		return ""
 	}
-	return KindOf(&c.Config.Pools[i])
+	return KindOf(&cfg.Pools[i])
 }
 
 // annotations that ask for something, in the order in which they are told.
@@ -180,31 +179,31 @@ func wishes(svc *corev1.Service) []Wish {
 
 // waits says what stands in the way: what the controller wrote into the conditions first, then what its own code says
 // now, when that is something else.
-func (c *Cluster) waits(svc *corev1.Service, refusal *lb.Refusal) []string {
-	waits := []string{}
+func waits(svc *corev1.Service, refusal *lb.Refusal) []string {
+	list := []string{}
 	bound := meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound)
 	degraded := meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionDegraded)
 	if svc.DeletionTimestamp != nil {
-		waits = append(waits, "it is being deleted, and its finalizers are not done: "+strings.Join(svc.Finalizers, ", "))
+		list = append(list, "it is being deleted, and its finalizers are not done: "+strings.Join(svc.Finalizers, ", "))
 	}
 	if bound != nil && bound.Status != metav1.ConditionTrue {
-		waits = append(waits, bound.Reason+": "+bound.Message)
+		list = append(list, bound.Reason+": "+bound.Message)
 	}
 	if degraded != nil && degraded.Status == metav1.ConditionTrue {
-		waits = append(waits, degraded.Reason+": "+degraded.Message)
+		list = append(list, degraded.Reason+": "+degraded.Message)
 	}
 	switch said := func(c *metav1.Condition) bool {
 		return c != nil && refusal != nil && c.Reason == string(refusal.Reason)
 	}; {
 	case refusal != nil && !said(bound) && !said(degraded):
-		waits = append(waits, refusal.String())
+		list = append(list, refusal.String())
 	case svc.Spec.Type != corev1.ServiceTypeLoadBalancer && bound == nil:
-		waits = append(waits, fmt.Sprintf("it is no load balancer: spec.type is %s, and Mooring serves LoadBalancer", svc.Spec.Type))
+		list = append(list, fmt.Sprintf("it is no load balancer: spec.type is %s, and Mooring serves LoadBalancer", svc.Spec.Type))
 	}
 	if bound == nil && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil {
-		waits = append(waits, "the controller, which has not looked at it yet: is mooring-cloud-controller-manager running in namespace mooring-system?")
+		list = append(list, "the controller, which has not looked at it yet: is mooring-cloud-controller-manager running in namespace mooring-system?")
 	}
-	return waits
+	return list
 }
 
 // events are those about this Service, and not about one that had its name before.

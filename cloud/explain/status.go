@@ -91,24 +91,23 @@ const StateNotSeen = "NotSeen"
 
 // StatusOf says how Mooring stands at a moment.
 func StatusOf(c *Cluster, now time.Time) Status {
-	s := Status{Pools: []Pool{}, Services: []Service{}, Nodes: []Node{}}
-	var l *ledger.Ledger
+	in := look(c, now)
+	s := Status{Services: []Service{}, Nodes: []Node{}}
 	if c.Config != nil {
-		l = c.ledger(now)
-		s.Pools = poolsOf(c.Config, l)
+		s.Pools = poolsOf(c.Config, in.ledger)
 	} else {
 		s.Pools = poolsSeen(c)
 	}
 	for i := range c.Services {
 		if svc := &c.Services[i]; svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
-			s.Services = append(s.Services, c.serviceOf(svc, l))
+			s.Services = append(s.Services, in.serviceOf(svc))
 		}
 	}
 	slices.SortFunc(s.Services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range c.Nodes {
-		s.Nodes = append(s.Nodes, c.nodeOf(&c.Nodes[i]))
+		s.Nodes = append(s.Nodes, in.nodeOf(&c.Nodes[i]))
 	}
 	slices.SortFunc(s.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
 	return s
@@ -224,8 +223,8 @@ func poolsSeen(c *Cluster) []Pool {
 	return pools
 }
 
-// serviceOf reads what the controller published, and adds the pool and the nodes. l is nil without a cloud-config.
-func (c *Cluster) serviceOf(svc *corev1.Service, l *ledger.Ledger) Service {
+// serviceOf reads what the controller published, and adds the pool and the nodes.
+func (in *sight) serviceOf(svc *corev1.Service) Service {
 	s := Service{Namespace: svc.Namespace, Name: svc.Name, Addresses: []string{}}
 	for _, i := range svc.Status.LoadBalancer.Ingress {
 		if len(i.Ports) > 0 {
@@ -236,19 +235,19 @@ func (c *Cluster) serviceOf(svc *corev1.Service, l *ledger.Ledger) Service {
 			continue
 		}
 		s.Addresses = append(s.Addresses, cmp.Or(i.IP, i.Hostname))
-		if node, pool := c.carrier(i.IP); node != "" {
-			s.Nodes, s.Pools = add(s.Nodes, node), add(s.Pools, pool)
-		} else if addr, err := netip.ParseAddr(i.IP); err == nil && l != nil {
-			if pool, ok := l.PoolOf(addr); ok {
-				s.Pools = add(s.Pools, pool)
-			}
+		addr, err := netip.ParseAddr(i.IP)
+		if by := in.carriers[addr]; err == nil && by.node != "" {
+			s.Nodes, s.Pools = add(s.Nodes, by.node), add(s.Pools, by.entry.Pool)
+		} else if err == nil && in.ledger != nil {
+			pool, _ := in.ledger.PoolOf(addr)
+			s.Pools = add(s.Pools, pool)
 		}
 	}
-	if l != nil {
-		for _, p := range l.View(string(svc.UID)).Ports {
+	if in.ledger != nil {
+		for _, p := range in.ledger.View(string(svc.UID)).Ports {
 			s.Pools = add(s.Pools, p.Pool)
 			if s.Targets == nil {
-				s.Targets = new(c.targets(svc, p.Pool, l))
+				s.Targets = new(in.targets(svc, p.Pool))
 			}
 		}
 	}
@@ -269,7 +268,7 @@ func add(list []string, item string) []string {
 	return append(list, item)
 }
 
-func (c *Cluster) nodeOf(node *corev1.Node) Node {
+func (in *sight) nodeOf(node *corev1.Node) Node {
 	n := Node{Name: node.Name, Agent: AgentNoObject}
 	var messages []string
 	for _, cond := range node.Status.Conditions {
@@ -283,13 +282,13 @@ func (c *Cluster) nodeOf(node *corev1.Node) Node {
 	if node.Spec.Unschedulable {
 		messages = append(messages, "cordoned")
 	}
-	if o := c.object(node.Name); o == nil {
+	if o := in.objects[node.Name]; o == nil {
 		messages = append(messages, "the controller has made no NodeAddresses for it: is it running?")
 	} else {
 		n.Bound, n.Pending, n.Failed = int(o.Status.Bound), len(o.Status.Pending), len(o.Status.Failed)
 		var message string
 		n.Agent, message = agentOf(o)
-		if message != "" && (n.Agent != AgentAbsent || c.needsAgents()) {
+		if message != "" && (n.Agent != AgentAbsent || in.needsAgents()) {
 			messages = append(messages, message)
 		}
 		for _, f := range o.Status.Failed {
@@ -316,14 +315,14 @@ func agentOf(o *v1alpha1.NodeAddresses) (state, message string) {
 }
 
 // needsAgents is false when nothing but external load balancers is configured.
-func (c *Cluster) needsAgents() bool {
-	return c.Config == nil || slices.ContainsFunc(c.Config.Pools, func(p config.Pool) bool { return p.Updater == nil })
+func (in *sight) needsAgents() bool {
+	return in.Config == nil || slices.ContainsFunc(in.Config.Pools, func(p config.Pool) bool { return p.Updater == nil })
 }
 
 // targets counts the nodes behind a Service's ports at an external load balancer.
-func (c *Cluster) targets(svc *corev1.Service, pool string, l *ledger.Ledger) (n int) {
-	request, _ := c.requestOf(svc)
-	for _, j := range l.JudgeTargets(request, pool) {
+func (in *sight) targets(svc *corev1.Service, pool string) (n int) {
+	request, _ := in.requestOf(svc)
+	for _, j := range in.ledger.JudgeTargets(request, pool) {
 		if j.Serves {
 			n++
 		}
