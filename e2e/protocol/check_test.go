@@ -21,6 +21,7 @@ type checker struct {
 	// specs are the objects as they were written last, and byHand what somebody else than a controller put into them.
 	specs   map[string]*v1alpha1.NodeAddresses
 	byHand  map[string]map[string]bool
+	edits   map[netip.Addr]bool
 	learned map[netip.Addr]learned
 }
 
@@ -44,7 +45,7 @@ type announcement struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, holds: map[string]map[string]hold{}, sent: map[netip.Addr]announcement{},
-		specs: map[string]*v1alpha1.NodeAddresses{}, byHand: map[string]map[string]bool{}, learned: map[netip.Addr]learned{}}
+		specs: map[string]*v1alpha1.NodeAddresses{}, byHand: map[string]map[string]bool{}, edits: map[netip.Addr]bool{}, learned: map[netip.Addr]learned{}}
 }
 
 // written looks at a spec that the API server took from a controller of the given term; nil: the object is gone.
@@ -106,6 +107,7 @@ func (c *checker) edited(node, ip string) {
 		c.byHand[node] = map[string]bool{}
 	}
 	c.byHand[node][ip] = true
+	c.edits[netip.MustParseAddr(ip)] = true
 }
 
 func ownedBy(o *v1alpha1.NodeAddresses, uid string) bool {
@@ -247,7 +249,8 @@ func (c *checker) served(name string, ip netip.Addr, say func(string, ...any)) {
 		say("%s of %s is held by %s, and %v answer", ip, name, holders[0], names)
 		return
 	}
-	if route := c.w.segment.routes[ip]; route != nil && !slices.Equal(route, answering[0].mac) {
+	// Whoever was granted an address by hand announced it, and who has it now was never told that it moved.
+	if route := c.w.segment.routes[ip]; route != nil && !slices.Equal(route, answering[0].mac) && !c.edits[ip] {
 		if sent := c.sent[ip]; !c.learned[ip].missed[answering[0]] && (sent.from != answering[0] || sent.at < c.learned[ip].at) {
 			say("the router sends %s of %s to %s, and %s has not told it", ip, name, route, holders[0])
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,7 +52,12 @@ const (
 )
 
 // simulate runs the schedule of a seed and returns the invariants that it broke.
-func simulate(seed uint64, trace *bytes.Buffer) []string {
+func simulate(seed uint64, trace *bytes.Buffer) (broken []string) {
+	defer func() {
+		if r := recover(); r != nil {
+			broken = []string{fmt.Sprintf("panic: %v\n%s", r, debug.Stack())}
+		}
+	}()
 	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), trace: trace}
 	w.api = newServer(w)
 	w.segment = newSegment(w)
