@@ -130,8 +130,8 @@ func (c *controller) adopt() bool {
 		return false
 	}
 	c.lanes = nodeaddresses.NewLanes()
-	c.queue = newQueue(c.w, c.process, &fifo[ledger.Key]{}, publishers, c.worker(c.sync))
-	c.nodes = newQueue(c.w, c.process, c.lanes, writers, workerOf(c, func(name string) error { return c.writer.Sync(quiet, name) }))
+	c.queue = newQueue(c.w, c.process, &fifo[ledger.Key]{}, publishers, retryMax, c.worker(c.sync))
+	c.nodes = newQueue(c.w, c.process, c.lanes, writers, retryNode, workerOf(c, func(name string) error { return c.writer.Sync(quiet, name) }))
 	c.writer = nodeaddresses.NewWriter(nodeaddresses.Options{
 		API: objects{c.client, term}, Ledger: func() *ledger.Ledger { return c.ledger }, Seen: c.seen, Epoch: c.epoch,
 		Again: c.nodes.addAfter, Now: c.w.time, Wrote: func(error) {},

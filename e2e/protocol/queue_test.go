@@ -24,9 +24,11 @@ func (q *fifo[K]) Pop() K {
 }
 
 const (
-	// retryMin and retryMax bound the backoff after a failed try, as in the controller.
-	retryMin = 20 * time.Millisecond
-	retryMax = 30 * time.Second
+	// retryMin, and retryMax for Services and retryNode for nodes, bound the backoff after a failed try, as in the
+	// controller.
+	retryMin  = 20 * time.Millisecond
+	retryMax  = 30 * time.Second
+	retryNode = time.Second
 )
 
 // queue is a work queue: a key waits once, is worked on once at a time, and is tried again after a failure.
@@ -35,6 +37,7 @@ type queue[K comparable] struct {
 	owner    *process
 	waiting  backlog[K]
 	workers  int
+	longest  time.Duration // between two tries
 	work     func(K) error
 	dirty    map[K]bool
 	busy     map[K]bool
@@ -44,8 +47,8 @@ type queue[K comparable] struct {
 	closed   bool
 }
 
-func newQueue[K comparable](w *world, owner *process, waiting backlog[K], workers int, work func(K) error) *queue[K] {
-	return &queue[K]{w: w, owner: owner, waiting: waiting, workers: workers, work: work,
+func newQueue[K comparable](w *world, owner *process, waiting backlog[K], workers int, longest time.Duration, work func(K) error) *queue[K] {
+	return &queue[K]{w: w, owner: owner, waiting: waiting, workers: workers, longest: longest, work: work,
 		dirty: map[K]bool{}, busy: map[K]bool{}, failures: map[K]int{}}
 }
 
@@ -100,7 +103,7 @@ func (q *queue[K]) go1() {
 				delete(q.failures, k)
 				continue
 			}
-			q.addAfter(k, min(retryMin<<min(q.failures[k], 20), retryMax))
+			q.addAfter(k, min(retryMin<<min(q.failures[k], 20), q.longest))
 			q.failures[k]++
 		}
 		q.running--
