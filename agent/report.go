@@ -170,7 +170,7 @@ func statusPatch(status v1alpha1.NodeAddressesStatus) ([]byte, error) {
 	}
 	// A merge patch leaves alone what it does not name, so what is empty is named as null.
 	fields := map[string]json.RawMessage{}
-	for _, name := range []string{"pending", "failed", "contested", "nodeAddresses", "healthPort", "bootID"} {
+	for _, name := range []string{"pending", "failed", "contested", "nodeAddresses", "hardwareAddresses", "healthPort", "bootID"} {
 		fields[name] = json.RawMessage("null")
 	}
 	present := map[string]json.RawMessage{}

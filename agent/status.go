@@ -58,10 +58,11 @@ func (k *Keeper) status() v1alpha1.NodeAddressesStatus {
 		Bound:              int32(len(k.have.Bound)),
 		BootID:             k.options.BootID,
 		HealthPort:         k.options.HealthPort,
-		NodeAddresses:      nodeAddresses(&k.have),
 		Conditions:         []metav1.Condition{ready(k.wants, &k.have)},
 		Failed:             slices.Clone(k.applied.invalid),
 	}
+	status.NodeAddresses = nodeAddresses(&k.have)
+	status.HardwareAddresses = hardwareAddresses(k.wants, status.NodeAddresses, &k.have)
 	if k.unread != nil {
 		status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse,
 			Reason: ReasonHostUnreadable, Message: k.unread.Error()}}
@@ -107,10 +108,7 @@ func (k *Keeper) pending(w want) bool {
 // counts. Of the others those do not that belong to the pod network or to the node itself: tunnels, dummies, bridges
 // that carry nothing but pods, and single addresses.
 func nodeAddresses(have *netif.State) []v1alpha1.NodeAddress {
-	ports := map[int][]netif.Link{}
-	for _, link := range have.Links {
-		ports[link.Master] = append(ports[link.Master], link)
-	}
+	ports := portsOf(have)
 	var list []v1alpha1.NodeAddress
 	for _, h := range have.Host {
 		ip := h.Prefix.Addr()
@@ -122,20 +120,65 @@ func nodeAddresses(have *netif.State) []v1alpha1.NodeAddress {
 		if !default4 && !default6 && (h.Prefix.IsSingleIP() || inward(link, ports[link.Index])) {
 			continue
 		}
-		address := v1alpha1.NodeAddress{
+		list = append(list, v1alpha1.NodeAddress{
 			Interface: h.Interface,
 			Address:   h.Prefix.String(),
 			Default:   ip.Is4() && default4 || ip.Is6() && default6,
-		}
-		if len(link.HardwareAddr) == hardwareAddrLen {
-			address.HardwareAddress = link.HardwareAddr.String()
-		}
-		list = append(list, address)
+		})
 	}
 	slices.SortFunc(list, func(x, y v1alpha1.NodeAddress) int {
 		return strings.Compare(x.Interface+" "+x.Address, y.Interface+" "+y.Address)
 	})
 	return list
+}
+
+// hardwareAddresses are those that other machines may hear virtual addresses announced or answered from: of the uplinks
+// of entries, of the interfaces with an address or a default route, and of every other one that a pool may name as its
+// uplink. The last ones count before an entry uses them and after none does any more, because a node that has let go of an
+// address may answer for it a little longer than it has an entry for it. What pods are attached with comes and goes with
+// the pods, and counts only when it is used.
+func hardwareAddresses(wants []want, addresses []v1alpha1.NodeAddress, have *netif.State) []string {
+	used := map[string]bool{}
+	for _, w := range wants {
+		used[w.uplink] = true
+	}
+	for _, a := range addresses {
+		used[a.Interface] = true
+	}
+	for _, name := range slices.Concat(have.Default4, have.Default6) {
+		used[name] = true
+	}
+	ports := portsOf(have)
+	var list []string
+	for name, link := range have.Links {
+		if link.Loopback || len(link.HardwareAddr) != hardwareAddrLen {
+			continue
+		}
+		if used[name] || !inward(link, ports[link.Index]) && !ofPods(link) {
+			list = append(list, link.HardwareAddr.String())
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// portsOf are the interfaces of each bridge or bond, by its index.
+func portsOf(have *netif.State) map[int][]netif.Link {
+	ports := map[int][]netif.Link{}
+	for _, link := range have.Links {
+		ports[link.Master] = append(ports[link.Master], link)
+	}
+	return ports
+}
+
+// ofPods says that the interface is of a kind that pods are attached with.
+func ofPods(link netif.Link) bool {
+	switch link.Kind {
+	case "veth", "netkit", "macvlan", "macvtap", "ipvlan", "ipvtap":
+		return true
+	default:
+		return false
+	}
 }
 
 func inward(link netif.Link, ports []netif.Link) bool {

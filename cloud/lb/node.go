@@ -73,8 +73,8 @@ type Agent struct {
 	Subnets []Subnet
 	// Addresses of the host.
 	Addresses []netip.Addr
-	// HardwareAddresses of the host's interfaces, as net.HardwareAddr prints them: what answers from one of them is
-	// no foreign machine.
+	// HardwareAddresses of the interfaces that the host may answer from, as net.HardwareAddr prints them: what answers
+	// from one of them is no foreign machine.
 	HardwareAddresses []string
 	// BootID of the kernel that the agent runs on.
 	BootID string

@@ -94,10 +94,8 @@ func ReportOf(o *v1alpha1.NodeAddresses) ledger.Report {
 			r.Subnets = append(r.Subnets, lb.Subnet{Interface: a.Interface, Prefix: prefix.Masked()})
 			r.Addresses = append(r.Addresses, prefix.Addr())
 		}
-		if a.HardwareAddress != "" && !slices.Contains(r.HardwareAddresses, a.HardwareAddress) {
-			r.HardwareAddresses = append(r.HardwareAddresses, a.HardwareAddress)
-		}
 	}
+	r.HardwareAddresses = o.Status.HardwareAddresses
 	return r
 }
 

@@ -177,6 +177,12 @@ type NodeAddressesStatus struct {
 	// +optional
 	// +listType=atomic
 	NodeAddresses []NodeAddress `json:"nodeAddresses,omitempty"`
+	// HardwareAddresses of the host's interfaces on which virtual addresses are or can be announced, be it that the
+	// interface has no address of its own: sorted, of six bytes each, as in 02:00:00:00:00:01. A machine that answers
+	// from one of them is this node and no stranger.
+	// +optional
+	// +listType=atomic
+	HardwareAddresses []string `json:"hardwareAddresses,omitempty"`
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -212,9 +218,6 @@ type NodeAddress struct {
 	// Default is true when a default route of the address's family leaves through the interface.
 	// +optional
 	Default bool `json:"default,omitempty"`
-	// HardwareAddress of the interface; empty when it has none of six bytes.
-	// +optional
-	HardwareAddress string `json:"hardwareAddress,omitempty"`
 }
 
 // NodeAddressesList is a list of NodeAddresses.

@@ -178,6 +178,11 @@ func (in *NodeAddressesStatus) DeepCopyInto(out *NodeAddressesStatus) {
 		*out = make([]NodeAddress, len(*in))
 		copy(*out, *in)
 	}
+	if in.HardwareAddresses != nil {
+		in, out := &in.HardwareAddresses, &out.HardwareAddresses
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Conditions != nil {
 		in, out := &in.Conditions, &out.Conditions
 		*out = make([]v1.Condition, len(*in))
