@@ -15,12 +15,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/cloud/config"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/place"
+	"github.com/mooring-lb/mooring/cloud/service"
 )
 
 // Status is how Mooring stands in a cluster.
@@ -88,6 +90,9 @@ const (
 
 // StateNotSeen is that of a Service that no controller of ours has looked at.
 const StateNotSeen = "NotSeen"
+
+// StateNotOurs is that of a Service whose class no pool serves: it is another controller's.
+const StateNotOurs = "NotOurs"
 
 // StatusOf says how Mooring stands at a moment.
 func StatusOf(c *Cluster, now time.Time) Status {
@@ -252,6 +257,9 @@ func (in *sight) serviceOf(svc *corev1.Service) Service {
 		}
 	}
 	s.State = StateNotSeen
+	if in.Config != nil && !service.Marked(svc) && !in.Config.ServesClass(ptr.Deref(svc.Spec.LoadBalancerClass, "")) {
+		s.State = StateNotOurs
+	}
 	if b := meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound); b != nil {
 		s.State, s.Message, s.Since = b.Reason, b.Message, since(b.LastTransitionTime)
 	}
