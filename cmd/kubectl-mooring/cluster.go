@@ -124,14 +124,18 @@ func (c *cluster) read(ctx context.Context) (*explain.Cluster, error) {
 
 // listing names the way out of what may go wrong with a list.
 func listing(what string, err error) error {
-	switch {
-	case apierrors.IsNotFound(err):
+	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("list %s: %w: is Mooring installed in this cluster? Its CustomResourceDefinition is part of manifests/", what, err)
-	case apierrors.IsForbidden(err):
-		return fmt.Errorf("list %s: %w: docs/guides/kubectl.md lists the rights that this command needs", what, err)
-	default:
-		return fmt.Errorf("list %s: %w", what, err)
 	}
+	return doing("list "+what, err)
+}
+
+// doing says what went wrong, and where the rights are listed that are missing.
+func doing(what string, err error) error {
+	if apierrors.IsForbidden(err) {
+		return fmt.Errorf("%s: %w: docs/guides/kubectl.md lists the rights that this command needs", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // endpoints are the EndpointSlices of one Service.

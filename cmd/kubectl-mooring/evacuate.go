@@ -169,7 +169,7 @@ func (e *evacuation) read(ctx context.Context) (*corev1.Node, error) {
 		return nil, fmt.Errorf("the cluster has no node %s: kubectl get nodes lists them", e.node)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read node %s: %w", e.node, err)
+		return nil, doing("read node "+e.node, err)
 	}
 	return node, nil
 }
@@ -185,10 +185,10 @@ func (e *evacuation) patch(ctx context.Context, node *corev1.Node, label, annota
 		return fmt.Errorf("patch node %s: %w", e.node, err)
 	}
 	_, err = e.core.CoreV1().Nodes().Patch(ctx, e.node, types.MergePatchType, data, metav1.PatchOptions{FieldManager: "kubectl-mooring"})
-	if err != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("patch node %s: %w", e.node, err)
+	if err != nil {
+		return doing("patch node "+e.node, err) // a conflict inside is found by whoever tries again
 	}
-	return err
+	return nil
 }
 
 // held is what the node's object says; nothing when there is none.
@@ -198,25 +198,26 @@ func (e *evacuation) held(ctx context.Context) ([]v1alpha1.Address, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read nodeaddresses %s: %w", e.node, err)
+		return nil, doing("read nodeaddresses "+e.node, err)
 	}
 	return o.Spec.Addresses, nil
 }
 
-// wait until the node holds nothing, and print whenever it holds something else.
+// wait until the node holds nothing, and print whenever it holds something else. The first look does not count: the
+// controller may have placed an address there at the moment at which the label was set.
 func (e *evacuation) wait(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	printed := ""
-	for {
+	for looked := false; ; looked = true {
 		held, err := e.held(ctx)
 		switch {
 		case err != nil:
 			return err
-		case len(held) == 0:
+		case len(held) == 0 && looked:
 			return e.say("node/%s is empty", e.node)
 		}
-		if progress := states(held); progress != printed {
+		if progress := states(held); len(held) > 0 && progress != printed {
 			printed = progress
 			if err := e.say("node/%s: %s left: %s", e.node, addresses(len(held)), progress); err != nil {
 				return err

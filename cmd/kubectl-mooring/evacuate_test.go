@@ -9,7 +9,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
@@ -23,7 +27,9 @@ type mover struct {
 	node string
 	// stuck addresses stay.
 	stuck int
-	since time.Time
+	// placed is how long after the label the addresses come.
+	placed time.Duration
+	since  time.Time
 }
 
 func (m *mover) Get(ctx context.Context, name string, o metav1.GetOptions) (*v1alpha1.NodeAddresses, error) {
@@ -36,6 +42,9 @@ func (m *mover) Get(ctx context.Context, name string, o metav1.GetOptions) (*v1a
 		left := object.Spec.Addresses[min(moved, max(len(object.Spec.Addresses)-m.stuck, 0)):]
 		if len(left) > 0 && moved > 0 && m.stuck == 0 {
 			left[0].State = v1alpha1.Yield
+		}
+		if m.c.clock.Since(m.since) < m.placed {
+			left = nil
 		}
 		object.Spec.Addresses = left
 	}
@@ -78,6 +87,17 @@ func TestEvacuateAndUndo(t *testing.T) {
 		assert.Empty(t, after.Annotations)
 		require.NoError(t, c.run("evacuate", "n1", "--undo"))
 		assert.Equal(t, "node/n1 is not excluded\n", c.out.String())
+	})
+}
+
+// An address that is placed at the very moment is waited for.
+func TestEvacuateLooksTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, m := evacuating(t, 0)
+		m.objects["n1"].Spec.Addresses = m.objects["n1"].Spec.Addresses[:1]
+		m.placed = pollInterval / 2
+		require.NoError(t, c.run("evacuate", "n1"))
+		assert.Equal(t, "node/n1 is excluded\nnode/n1: 1 address left: 1 to move\nnode/n1 is empty\n", c.out.String())
 	})
 }
 
@@ -146,4 +166,29 @@ func TestEvacuateTakesTooLong(t *testing.T) {
 		assert.EqualError(t, c.run("evacuate", "n9"), "the cluster has no node n9: kubectl get nodes lists them")
 		assert.EqualError(t, c.run("evacuate", "n1", "--dry-run=server"), "--dry-run=server is not known: write none or client")
 	})
+}
+
+// Somebody writes the Node at the same moment, as kubelets do: it is tried again.
+func TestEvacuateTriesAgain(t *testing.T) {
+	c := newConsole(t)
+	conflicts := 2
+	c.core.PrependReactor("patch", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		conflicts--
+		return conflicts >= 0, nil, apierrors.NewConflict(schema.GroupResource{Resource: "nodes"}, "n1", nil)
+	})
+	require.NoError(t, c.run("evacuate", "n1", "--timeout=0"))
+	assert.Equal(t, "true", c.node("n1").Labels[lb.LabelExcludeNode])
+}
+
+// Who has no right to do it is told where the rights are listed.
+func TestForbidden(t *testing.T) {
+	c := newConsole(t)
+	c.core.PrependReactor("*", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "", nil)
+	})
+	for _, args := range [][]string{{"status"}, {"explain", "service", "web"}, {"evacuate", "n1"}} {
+		assert.ErrorContains(t, c.run(args...), "docs/guides/kubectl.md lists the rights that this command needs", args)
+	}
+	assert.EqualError(t, c.run("explain", "service", "nobody"), "namespace default has no Service nobody: name another namespace with -n")
+	assert.EqualError(t, c.run("status", "-o", "name"), "-o name is no format: write json, yaml or wide")
 }

@@ -59,7 +59,7 @@ func (o *options) explain(ctx context.Context, name string, from configSource, o
 		return fmt.Errorf("namespace %s has no Service %s: name another namespace with -n", c.namespace, name)
 	}
 	if err != nil {
-		return fmt.Errorf("read service %s/%s: %w", c.namespace, name, err)
+		return doing(fmt.Sprintf("read service %s/%s", c.namespace, name), err)
 	}
 	all, err := c.read(ctx)
 	if err != nil {

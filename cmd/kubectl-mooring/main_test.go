@@ -153,6 +153,7 @@ func TestStatusWithoutCloudConfig(t *testing.T) {
 }
 
 func TestExplainService(t *testing.T) {
+	newConsole(t).shows("explain-web.yaml", "explain", "service", "web", "-o", "yaml")
 	for _, name := range []string{"web", "full", "stranger", "lonely", "proxied", "rented", "garbled", "game"} {
 		t.Run(name, func(t *testing.T) {
 			newConsole(t).shows("explain-"+name+".txt", "explain", "service", name)
