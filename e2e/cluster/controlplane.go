@@ -159,11 +159,16 @@ func (c *Cluster) writeKubeconfig(user, token string) error {
 
 // Kubectl runs kubectl as the administrator and returns what it prints.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.root, KubeBinary), append([]string{"kubectl", "--kubeconfig=" + c.Kubeconfig}, args...)...)
+	return run(ctx, filepath.Join(c.root, KubeBinary), append([]string{"kubectl", "--kubeconfig=" + c.Kubeconfig}, args...)...)
+}
+
+// run returns what a program prints; its error has what it prints on standard error.
+func run(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), errors.Join(fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err), errors.New(stderr.String()))
+		return stdout.String(), errors.Join(fmt.Errorf("%s %s: %w", filepath.Base(program), strings.Join(args, " "), err), errors.New(stderr.String()))
 	}
 	return stdout.String(), nil
 }

@@ -282,4 +282,5 @@ const (
 	KubeBinary       = "_output/bin/mooring-e2e-kube"
 	ControllerBinary = "bin/mooring-cloud-controller-manager"
 	AgentBinary      = "bin/mooring-agent"
+	KubectlBinary    = "bin/kubectl-mooring"
 )

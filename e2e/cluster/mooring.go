@@ -143,6 +143,14 @@ func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) e
 	return node.Agent.Start()
 }
 
+// KubectlMooring runs kubectl mooring as the administrator and returns what it prints.
+func (c *Cluster) KubectlMooring(ctx context.Context, args ...string) (string, error) {
+	if err := c.built(KubectlBinary); err != nil {
+		return "", err
+	}
+	return run(ctx, filepath.Join(c.root, KubectlBinary), append([]string{"--kubeconfig=" + c.Kubeconfig}, args...)...)
+}
+
 func (c *Cluster) built(binary string) error {
 	if _, err := os.Stat(filepath.Join(c.root, binary)); err != nil {
 		return fmt.Errorf("%s is not built: run make build", binary)
