@@ -88,7 +88,7 @@ func rightsOfGuide(t *testing.T) string {
 	t.Helper()
 	root, err := cluster.Root()
 	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "docs/guides/kubectl.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs", "guides", "kubectl.md"))
 	require.NoError(t, err)
 	_, rest, found := strings.Cut(string(text), "```yaml\n# rights\n")
 	require.True(t, found, "the guide lists the rights")
