@@ -91,8 +91,9 @@ func (m *moored) untilAnswered(t *testing.T, addrs ...netip.Addr) []time.Duratio
 		select {
 		case <-ticker.C:
 		case <-guard:
-			require.FailNow(t, "not all addresses answer", "%d of %d do not within %v, such as %s\n%s",
-				len(left), len(addrs), cluster.Guard, left[0], m.Dump(t.Context()))
+			answers, err := m.Client.WhoHas(left[0])
+			require.FailNow(t, "not all addresses answer", "%d of %d do not within %v, such as %s; on the wire that is %s %v, over TCP: %v\n%s",
+				len(left), len(addrs), cluster.Guard, left[0], m.whose(answers), err, m.answersAtOnce(t.Context(), left[0]), m.Dump(t.Context()))
 		}
 	}
 	mu.Lock()
