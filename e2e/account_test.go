@@ -137,9 +137,11 @@ func TestAccounts(t *testing.T) {
 	}
 
 	t.Run("what an agent reports does not change what it was told", func(t *testing.T) {
-		agent := newAccount(t, c, cluster.Namespace, "mooring-agent")
+		token, err := c.AgentToken(t.Context(), "n1")
+		require.NoError(t, err)
+		agent := bearer(t, c, token)
 		kind, body, options := patch(`{"metadata":{"finalizers":["example.com/mine"]},"spec":{"addresses":[]},"status":{"bound":1}}`)
-		_, err := agent.addresses.Patch(t.Context(), "n1", kind, body, options, "status")
+		_, err = agent.addresses.Patch(t.Context(), "n1", kind, body, options, "status")
 		require.NoError(t, err)
 		now, err := c.NodeAddresses.Get(t.Context(), "n1", metav1.GetOptions{})
 		require.NoError(t, err)

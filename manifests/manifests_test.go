@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -59,7 +60,7 @@ func all[T runtime.Object](objects []runtime.Object) []T {
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 16, "example": 17, "example-hetzner": 18, "example-updater": 13} {
+	for directory, count := range map[string]int{"base": 18, "example": 19, "example-hetzner": 20, "example-updater": 13} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
@@ -132,6 +133,8 @@ func TestWithoutAgents(t *testing.T) {
 			assert.NotContains(t, subject.Name, "agent")
 		}
 	}
+	assert.Empty(t, all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects))
+	assert.Empty(t, all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects))
 	assert.NotEmpty(t, all[*apiextensionsv1.CustomResourceDefinition](objects), "the controller reads NodeAddresses at its start")
 }
 
@@ -170,6 +173,29 @@ func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
 		"mooring:cloud-controller-manager kube-system leases":                                                {"create"},
 		"mooring:cloud-controller-manager kube-system leases mooring-cloud-controller-manager mooring-epoch": {"get", "update"},
 	}, verbs)
+}
+
+// The policy is about whom the DaemonSet runs as; a policy without a binding, or about somebody else, would let everything
+// pass and nobody would notice.
+func TestAgentsAreHeldToTheirNode(t *testing.T) {
+	for _, directory := range []string{"base", "example", "example-hetzner"} {
+		t.Run(directory, func(t *testing.T) {
+			objects := render(t, directory)
+			agents := all[*appsv1.DaemonSet](objects)[0]
+			user := "system:serviceaccount:" + agents.Namespace + ":" + agents.Spec.Template.Spec.ServiceAccountName
+			policies := all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects)
+			require.Len(t, policies, 1)
+			assert.Equal(t, admissionregistrationv1.Fail, *policies[0].Spec.FailurePolicy)
+			require.Len(t, policies[0].Spec.MatchConditions, 1)
+			assert.Equal(t, "request.userInfo.username == '"+user+"'", policies[0].Spec.MatchConditions[0].Expression)
+			bindings := all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects)
+			require.Len(t, bindings, 1)
+			assert.Equal(t, admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+				PolicyName:        policies[0].Name,
+				ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+			}, bindings[0].Spec)
+		})
+	}
 }
 
 func TestContainersAreConfined(t *testing.T) {

@@ -65,7 +65,11 @@ func (c *Cluster) addController(ctx context.Context, host *Host, flags ...string
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: %w", deployment.Name, err)
 	}
-	if err := c.writeAccountKubeconfig(ctx, name, controllerAccount, nil); err != nil {
+	token, err := c.token(ctx, controllerAccount, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.writeKubeconfig(name, token); err != nil {
 		return nil, err
 	}
 	process := c.process(name, host, append([]string{filepath.Join(c.root, ControllerBinary)}, args...)...)
@@ -106,9 +110,9 @@ func (c *Cluster) Leader(ctx context.Context) (*Process, error) {
 // ControllerPort is the secure port of the i-th controller, counted from 0, on 127.0.0.1.
 func (c *Cluster) ControllerPort(i int) int { return 10300 + i }
 
-// StartAgent starts the agent on the node as the manifests' DaemonSet would: with its arguments, and with a token of
-// its ServiceAccount that is bound to the Node object of today. A node whose Node was deleted and came back needs a
-// new one, as it would get a new Pod. An agent that runs already is stopped first.
+// StartAgent starts the agent on the node as the manifests' DaemonSet would: with its arguments, and with the token of
+// a Pod on that node. A node whose Node was deleted and came back needs a new one, as it would get a new Pod. An agent
+// that runs already is stopped first.
 func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) error {
 	if err := c.built(AgentBinary); err != nil {
 		return err
@@ -122,12 +126,12 @@ func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) e
 	if err != nil {
 		return fmt.Errorf("daemonset %s: %w", daemonSet.Name, err)
 	}
-	object, err := c.Kube.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+	token, err := c.AgentToken(ctx, node.Name)
 	if err != nil {
 		return err
 	}
 	name := node.Name + "-agent"
-	if err := c.writeAccountKubeconfig(ctx, name, agentAccount, object); err != nil {
+	if err := c.writeKubeconfig(name, token); err != nil {
 		return err
 	}
 	if node.Agent != nil {
@@ -169,21 +173,37 @@ func (c *Cluster) AwaitAgent(ctx context.Context, node *Node) error {
 	})
 }
 
-// writeAccountKubeconfig asks for a token of the ServiceAccount, bound to the Node when there is one, so that the API
-// server knows which node its user is on.
-func (c *Cluster) writeAccountKubeconfig(ctx context.Context, user, account string, node *corev1.Node) error {
-	seconds := int64(24 * 60 * 60)
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
-	if node != nil {
-		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{
-			APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID,
-		}
+// AgentToken makes a Pod of the agents' ServiceAccount on the node and asks for its token, as the kubelet does. From it
+// the API server knows the node, for as long as the Pod exists. The Pod does nothing: the agent is a process.
+func (c *Cluster) AgentToken(ctx context.Context, node string) (string, error) {
+	mount := false
+	pod, err := c.Kube.CoreV1().Pods(Namespace).Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: agentAccount + "-" + node + "-"},
+		Spec: corev1.PodSpec{
+			NodeName:                     node,
+			ServiceAccountName:           agentAccount,
+			AutomountServiceAccountToken: &mount,
+			Tolerations:                  []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			Containers:                   []corev1.Container{{Name: "agent", Image: agentAccount}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("create a Pod for the agent of %s: %w", node, err)
 	}
+	return c.token(ctx, agentAccount, &authenticationv1.BoundObjectReference{
+		APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID,
+	})
+}
+
+// token asks for a token of the ServiceAccount, which lasts no longer than what it is bound to; nil: to nothing.
+func (c *Cluster) token(ctx context.Context, account string, bound *authenticationv1.BoundObjectReference) (string, error) {
+	seconds := int64(24 * 60 * 60)
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds, BoundObjectRef: bound}}
 	token, err := c.Kube.CoreV1().ServiceAccounts(Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("ask for a token of ServiceAccount %s: %w", account, err)
+		return "", fmt.Errorf("ask for a token of ServiceAccount %s: %w", account, err)
 	}
-	return c.writeKubeconfig(user, token.Status.Token)
+	return token.Status.Token, nil
 }
 
 // containerArgs are the arguments of the Pod's only container, with $(NAME) replaced as the kubelet does.
