@@ -14,6 +14,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -60,7 +61,7 @@ func all[T runtime.Object](objects []runtime.Object) []T {
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 18, "example": 19, "example-hetzner": 20, "example-updater": 13} {
+	for directory, count := range map[string]int{"base": 19, "example": 20, "example-hetzner": 21, "example-updater": 14} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
@@ -195,6 +196,48 @@ func TestAgentsAreHeldToTheirNode(t *testing.T) {
 				ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 			}, bindings[0].Spec)
 		})
+	}
+}
+
+// Replicas that stand on one node, or are drained at once, are as good as one.
+func TestReplicasFailApart(t *testing.T) {
+	objects := render(t, "base")
+	deployment := all[*appsv1.Deployment](objects)[0]
+	labels := deployment.Spec.Selector
+	assert.Greater(t, *deployment.Spec.Replicas, int32(1))
+	apart := deployment.Spec.Template.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	require.Len(t, apart, 1)
+	assert.Equal(t, corev1.LabelHostname, apart[0].TopologyKey)
+	assert.Equal(t, labels, apart[0].LabelSelector)
+	spread := deployment.Spec.Template.Spec.TopologySpreadConstraints
+	require.Len(t, spread, 1)
+	assert.Equal(t, corev1.LabelTopologyZone, spread[0].TopologyKey)
+	assert.Equal(t, corev1.ScheduleAnyway, spread[0].WhenUnsatisfiable, "a cluster in one zone has two replicas, too")
+	assert.Equal(t, labels, spread[0].LabelSelector)
+
+	budget := all[*policyv1.PodDisruptionBudget](objects)[0]
+	assert.Equal(t, deployment.Namespace, budget.Namespace)
+	assert.Equal(t, labels, budget.Spec.Selector)
+	assert.Nil(t, budget.Spec.MinAvailable, "it would hold up the drain of a cluster with one replica")
+	assert.Equal(t, 1, budget.Spec.MaxUnavailable.IntValue())
+}
+
+// Requests hold what was measured with 3,000 Services, so that the scheduler reckons with it; a limit keeps a leak from
+// taking the node's memory, with room for many more Services. CPU has no limit: who is throttled is taken for dead.
+func TestResources(t *testing.T) {
+	objects := render(t, "base")
+	for name, row := range map[string]struct {
+		container corev1.Container
+		megabytes int64
+	}{
+		"controller": {all[*appsv1.Deployment](objects)[0].Spec.Template.Spec.Containers[0], 138},
+		"agent":      {all[*appsv1.DaemonSet](objects)[0].Spec.Template.Spec.Containers[0], 32},
+	} {
+		resources := row.container.Resources
+		assert.False(t, resources.Requests.Cpu().IsZero(), name)
+		assert.Zero(t, resources.Limits.Cpu().Sign(), name)
+		assert.GreaterOrEqual(t, resources.Requests.Memory().Value(), row.megabytes*1_000_000, name)
+		assert.GreaterOrEqual(t, resources.Limits.Memory().Value(), 4*resources.Requests.Memory().Value(), name)
 	}
 }
 
