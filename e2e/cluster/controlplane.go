@@ -173,11 +173,11 @@ func run(ctx context.Context, program string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// Apply applies a kustomize directory as a user would.
+// Apply applies a kustomize directory as a user would. What the API server warns of is an error.
 func (c *Cluster) Apply(ctx context.Context, dir string) error {
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(c.root, dir)
 	}
-	_, err := c.Kubectl(ctx, "apply", "--server-side", "-k", dir)
+	_, err := c.Kubectl(ctx, "apply", "--server-side", "--warnings-as-errors", "-k", dir)
 	return err
 }
