@@ -12,8 +12,9 @@
 //     silent.
 //   - A claim alone proves nothing: it may be late, or from somebody who is wrong. Only a machine that answers a probe
 //     is there.
-//   - When it is certain that nobody else is there, a held address that somebody claimed is announced once: neighbours
-//     that believed the claim would send there until their entry is gone.
+//   - A held address that somebody claimed who is not there is announced once, because neighbours that believed the
+//     claim would send there until their entry is gone: when the API server confirms that it belongs here, or, when that
+//     cannot be asked, after three silences.
 //   - A held address that another machine answers for is defended when the API server, asked after the answer was
 //     heard, confirms that it belongs here. When the API server cannot be asked the address is yielded, and comes back
 //     after three silences; one that came from another node, also when the API server can be asked again and says so.

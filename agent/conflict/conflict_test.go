@@ -89,7 +89,6 @@ func TestWhoIsNotHeard(t *testing.T) {
 
 func TestAStrayClaimIsSurvived(t *testing.T) {
 	w := newWorld(held(ip1))
-	w.holds = nil
 	for i := range 5 {
 		assert.True(t, w.claim(ip1, them))
 		assert.Equal(t, []string{"doubted 10.0.0.10"}, w.play(time.Millisecond))
@@ -102,8 +101,61 @@ func TestAStrayClaimIsSurvived(t *testing.T) {
 		w.play(time.Second)
 	}
 	assert.Equal(t, Free, verdict(w, ip1))
-	assert.Zero(t, w.asked)
+	assert.Equal(t, 1, w.asked)
 	assert.Empty(t, w.Contests())
+
+	// Those that believe one that comes again later are told again.
+	w.play(time.Minute)
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "defend 10.0.0.10"}, w.play(time.Minute))
+}
+
+// Without an API server it takes longer until those are told that believed it, because nobody can say whose it is.
+func TestAStrayClaimIsSurvivedWithoutAnAPIServer(t *testing.T) {
+	w := newWorld(held(ip1))
+	w.holds = nil
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10"}, w.play(4*time.Second))
+	assert.Equal(t, []string{"defend 10.0.0.10"}, w.play(time.Second), "three rounds were silent")
+	assert.Empty(t, w.play(time.Hour))
+	assert.Equal(t, Free, verdict(w, ip1))
+
+	w.claim(ip1, them)
+	assert.Len(t, w.play(3*time.Second), 2)
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10"}, w.play(4*time.Second), "each claim has its own silences")
+	assert.Equal(t, []string{"defend 10.0.0.10"}, w.play(time.Minute))
+}
+
+// A node that is cut off loses its probes, or the answers of its successor. It does not take the address back.
+func TestACutOffNodeThatLosesItsProbesTellsNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		lost int
+		want []string
+	}{
+		"the first round":  {2, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "answered 10.0.0.10", "yielded 10.0.0.10"}},
+		"the first two":    {4, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "answered 10.0.0.10", "yielded 10.0.0.10"}},
+		"all but the last": {5, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "answered 10.0.0.10", "yielded 10.0.0.10"}},
+		"the first frame":  {1, []string{"doubted 10.0.0.10", "answered 10.0.0.10", "yielded 10.0.0.10"}},
+		"none":             {0, []string{"doubted 10.0.0.10", "answered 10.0.0.10", "yielded 10.0.0.10"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, sent := newWorld(held(ip1)), 0
+			w.answers, w.holds, w.apiDelay = always(them), nil, time.Second
+			w.lose = func() bool { sent++; return sent <= test.lost }
+			w.claim(ip1, them)
+			assert.Equal(t, test.want, w.play(time.Minute))
+			assert.Equal(t, Taken, verdict(w, ip1))
+		})
+	}
+}
+
+// One that is not cut off for long learns from the API server that the address is not its own any more.
+func TestAStrayClaimForWhatIsNotHeldAnyMoreIsNotContradicted(t *testing.T) {
+	w := newWorld(held(ip1))
+	w.holds = func(netip.Addr) bool { return false }
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "denied 10.0.0.10"}, w.play(time.Second))
 }
 
 func TestWhatIsConfirmedIsDefended(t *testing.T) {

@@ -46,6 +46,7 @@ type entry struct {
 	first    time.Time // when its first one left
 	last     time.Time // when any probe left
 	silent   int       // rounds in a row without an answer, of one that is taken
+	alone    int       // the same of one that is held and was claimed while the API server cannot be asked
 	yielded  bool      // it was bound here and is not bound again yet
 	check    bool      // to be announced from the beginning when it is clear that it is ours
 	unasked  bool      // in this check the API server could not be asked
@@ -66,6 +67,7 @@ const (
 	probing             // its next probe, or the end of the round
 	permit              // the API server, before it is probed
 	ruling              // the API server, because another machine has answered
+	telling             // the API server, before neighbours are told that nobody stands behind a claim
 )
 
 // Recheck has everything asked for and probed before it is announced again, because this host may have been away.
@@ -88,7 +90,7 @@ func (d *Detector) Relinked(now time.Time, uplink string) {
 }
 
 func (d *Detector) recheck(now time.Time, e *entry) {
-	e.silent = 0
+	e.silent, e.alone = 0, 0
 	if e.verdict != Free {
 		d.round(now, e)
 		return
@@ -134,6 +136,7 @@ func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.Ha
 		}
 	case asked:
 		d.note(now, e, other)
+		e.alone = 0
 		if e.unasked {
 			d.yield(now, e)
 			return true
@@ -144,6 +147,7 @@ func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.Ha
 		d.note(now, e, other)
 	case e.strayed.IsZero() || now.Sub(e.strayed) >= calm:
 		d.note(now, e, other)
+		e.alone = 0
 		d.decide(Doubted, e)
 		d.probe(e, now.Add(settle))
 	}
@@ -192,6 +196,11 @@ func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
 		case asked == permit:
 			e.unasked = holds == nil
 			d.probe(e, now)
+		case asked == telling && holds == nil:
+			e.alone = 1
+			d.later(e, e.first.Add(quarantineGap))
+		case asked == telling:
+			d.tell(now, e)
 		case holds == nil:
 			d.yield(now, e)
 		default:
@@ -225,6 +234,7 @@ func (d *Detector) Sent(now time.Time, p Probe, err error) {
 	}
 	if err != nil {
 		if e.verdict == Free && !e.check {
+			e.alone = 0
 			d.rest(e)
 			d.revisit(now, e)
 			return
@@ -282,6 +292,14 @@ func (d *Detector) expire(now time.Time, e *entry) {
 		if p := d.segment(e.Uplink).proxies[e.tests]; p != nil && p.heard.Before(e.first) {
 			d.missed(e.Uplink, e.tests)
 		}
+	case e.alone > 0:
+		e.alone++
+		if e.alone < silences {
+			d.later(e, e.first.Add(quarantineGap))
+			return
+		}
+		e.alone = 0
+		d.tell(now, e)
 	case d.contested[e.IP] == nil:
 		e.strayed = now
 		d.decide(Stray, e)
@@ -294,58 +312,6 @@ func (d *Detector) expire(now time.Time, e *entry) {
 		d.revisit(now, e)
 	}
 }
-
-// retell announces an address once more when nobody contests it any more: neighbours that believed what the other
-// machine said send there until they are told otherwise, which may take hours.
-func (d *Detector) retell(now time.Time, e *entry) {
-	if e.defended.IsZero() || now.Sub(e.defended) >= defendGap {
-		d.decide(Defend, e)
-		e.defended = now
-	}
-}
-
-// confirm defends an address that the API server says is ours although another machine answers for it.
-func (d *Detector) confirm(now time.Time, e *entry) {
-	check := e.check
-	e.check = false
-	if check {
-		d.decide(Checked, e)
-	}
-	if !e.Moved {
-		d.answers(now, e)
-	}
-	if d.segment(e.Uplink).proxies[e.other] == nil {
-		if d.contested[e.IP] == nil {
-			d.contested[e.IP] = e
-			d.decide(Contested, e)
-		}
-		if !check && (e.defended.IsZero() || now.Sub(e.defended) >= defendGap) {
-			d.decide(Defend, e)
-			check = true
-		}
-	}
-	if check {
-		e.defended = now
-	}
-	d.revisit(now, e)
-}
-
-// revisit has a contested address probed again.
-func (d *Detector) revisit(now time.Time, e *entry) {
-	if d.contested[e.IP] != nil {
-		d.later(e, now.Add(defendGap))
-	}
-}
-
-func (d *Detector) yield(now time.Time, e *entry) {
-	d.rest(e)
-	d.settle(e)
-	e.verdict, e.yielded, e.silent, e.check, e.unasked, e.cleared = Taken, true, 0, false, false, time.Time{}
-	d.later(e, now.Add(quarantineGap))
-	d.decide(Yielded, e)
-}
-
-func (d *Detector) settle(e *entry) { delete(d.contested, e.IP) }
 
 func (d *Detector) ask(e *entry, s step) {
 	d.drop(e)
