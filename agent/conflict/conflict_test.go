@@ -103,11 +103,33 @@ func TestAStrayClaimIsSurvived(t *testing.T) {
 	assert.Equal(t, Free, verdict(w, ip1))
 	assert.Equal(t, 1, w.asked)
 	assert.Empty(t, w.Contests())
+	assert.Equal(t, []string{"defend 10.0.0.10"}, w.play(time.Minute), "who believed the later ones is told in the end")
+	assert.Empty(t, w.play(time.Hour))
 
-	// Those that believe one that comes again later are told again.
-	w.play(time.Minute)
+	// Also one that comes when the last one was found out just now.
 	w.claim(ip1, them)
-	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "defend 10.0.0.10"}, w.play(time.Minute))
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "defend 10.0.0.10"}, w.play(500*time.Millisecond))
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"defend 10.0.0.10"}, w.play(time.Minute))
+	assert.Empty(t, w.play(time.Hour))
+}
+
+// Who has announced an address just now, after an absence, still contradicts the claim that comes next.
+func TestAStrayClaimAfterAnAnnouncement(t *testing.T) {
+	w := newWorld(held(ip1))
+	w.Recheck(w.now)
+	assert.Equal(t, []string{"checked 10.0.0.10"}, w.play(time.Second))
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10", "defend 10.0.0.10"}, w.play(20*time.Second))
+
+	// Somebody is there after all.
+	w.play(time.Minute)
+	w.Recheck(w.now)
+	w.play(time.Second)
+	w.claim(ip1, them)
+	assert.Equal(t, []string{"doubted 10.0.0.10", "stray 10.0.0.10"}, w.play(5*time.Second))
+	w.answers, w.holds = always(them), nil
+	assert.Equal(t, []string{"answered 10.0.0.10", "yielded 10.0.0.10"}, w.play(time.Minute))
 }
 
 // Without an API server it takes longer until those are told that believed it, because nobody can say whose it is.

@@ -11,10 +11,15 @@ import "time"
 // stray claim or such a node, and the proof is the one by which a yielded address comes back: silences rounds over
 // several seconds, in which a successor that is there is not heard once only when every frame is lost. Until then a
 // neighbour that believed a stray claim finds the way back when it confirms its entry, after seconds where it sends.
+//
+// Within defendGap of the last announcement it is put off until that is over, and another round was silent.
 func (d *Detector) retell(now time.Time, e *entry) {
 	if e.defended.IsZero() || now.Sub(e.defended) >= defendGap {
 		d.ask(e, telling)
+		return
 	}
+	e.owed = true
+	d.later(e, e.defended.Add(defendGap))
 }
 
 // tell has an address announced once.

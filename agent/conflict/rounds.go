@@ -49,6 +49,7 @@ type entry struct {
 	alone    int       // the same of one that is held and was claimed while the API server cannot be asked
 	yielded  bool      // it was bound here and is not bound again yet
 	check    bool      // to be announced from the beginning when it is clear that it is ours
+	owed     bool      // to be announced once more, when it may be again and nobody answers
 	unasked  bool      // in this check the API server could not be asked
 	needs    int       // the live read that counts for it
 	tests    string    // the proxy that this round is to hear, and nobody else
@@ -90,7 +91,7 @@ func (d *Detector) Relinked(now time.Time, uplink string) {
 }
 
 func (d *Detector) recheck(now time.Time, e *entry) {
-	e.silent, e.alone = 0, 0
+	e.silent, e.alone, e.owed = 0, 0, false
 	if e.verdict != Free {
 		d.round(now, e)
 		return
@@ -136,7 +137,7 @@ func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.Ha
 		}
 	case asked:
 		d.note(now, e, other)
-		e.alone = 0
+		e.alone, e.owed = 0, false
 		if e.unasked {
 			d.yield(now, e)
 			return true
@@ -147,9 +148,11 @@ func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.Ha
 		d.note(now, e, other)
 	case e.strayed.IsZero() || now.Sub(e.strayed) >= calm:
 		d.note(now, e, other)
-		e.alone = 0
+		e.alone, e.owed = 0, false
 		d.decide(Doubted, e)
 		d.probe(e, now.Add(settle))
+	case e.at < 0:
+		d.retell(now, e)
 	}
 	return true
 }
@@ -234,7 +237,7 @@ func (d *Detector) Sent(now time.Time, p Probe, err error) {
 	}
 	if err != nil {
 		if e.verdict == Free && !e.check {
-			e.alone = 0
+			e.alone, e.owed = 0, false
 			d.rest(e)
 			d.revisit(now, e)
 			return
@@ -300,6 +303,9 @@ func (d *Detector) expire(now time.Time, e *entry) {
 		}
 		e.alone = 0
 		d.tell(now, e)
+	case e.owed:
+		e.owed = false
+		d.retell(now, e)
 	case d.contested[e.IP] == nil:
 		e.strayed = now
 		d.decide(Stray, e)
