@@ -11,24 +11,29 @@ import (
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
-// What this host missed while it was away: its link, its watch of the API server, or its own clock.
-var absences = map[string]func(*stage){
-	"the link came up": func(s *stage) {
+// What this host missed while it was away: its link, its watch of the API server, or its own clock. Whoever was away from
+// its segment announces from the beginning. When only the watch was broken once is enough: an API server that restarts
+// breaks the watches of a thousand nodes, and five broadcasts for each of their addresses are a storm.
+var absences = map[string]struct {
+	of            func(*stage)
+	announcements int
+}{
+	"the link came up": {func(s *stage) {
 		s.link(func(l *netif.Link) { l.Running = false })
 		s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true})
 		s.play(30 * time.Second)
 		s.link(func(l *netif.Link) { l.Running = true })
 		s.keeper.Notice(netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, HardwareAddr: ourMAC})
-	},
-	"the watch was broken": func(s *stage) {
+	}, 5},
+	"the watch was broken": {func(s *stage) {
 		o, stored := s.keeper.object, s.stored
 		s.cut(o)
 		s.play(30 * time.Second)
 		s.stored = stored
 		s.keeper.Object(o, true)
-	},
-	"the watch was broken for a moment": func(s *stage) { s.keeper.Reconnected() },
-	"the process was stopped":           func(s *stage) { s.now = s.now.Add(30 * time.Second) },
+	}, 1},
+	"the watch was broken for a moment": {func(s *stage) { s.keeper.Reconnected() }, 1},
+	"the process was stopped":           {func(s *stage) { s.now = s.now.Add(30 * time.Second) }, 5},
 }
 
 // It comes back, asks, probes, and only then announces; the successor that it was not told of keeps the address.
@@ -37,10 +42,10 @@ func TestAfterAnAbsenceItAsksFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
 			s.watch(order(1, hold(vip4), hold(vip6)))
-			s.play(5 * time.Second)
+			s.play(time.Minute)
 			s.stored = order(2, in(v1alpha1.Release, hold(vip4)), hold(vip6))
 			s.take(vip4)
-			away(s)
+			away.of(s)
 			before4, before6, asked := s.announced(vip4), s.announced(vip6), s.asked
 			s.play(5 * time.Millisecond)
 			assert.Equal(t, asked+1, s.asked)
@@ -49,7 +54,7 @@ func TestAfterAnAbsenceItAsksFirst(t *testing.T) {
 			assert.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
 			s.play(20 * time.Second)
 			assert.Equal(t, before4, s.announced(vip4), "not ours any more")
-			assert.Equal(t, before6+5, s.announced(vip6), "from the beginning")
+			assert.Equal(t, before6+away.announcements, s.announced(vip6))
 			assert.NotContains(t, s.status.Pending, vip6)
 		})
 	}
@@ -79,16 +84,33 @@ func TestAfterAnAbsenceWithoutAnAPIServer(t *testing.T) {
 			s := newStage(t)
 			o := order(1, hold(vip4), hold(vip6))
 			s.watch(o)
-			s.play(5 * time.Second)
+			s.play(time.Minute)
 			s.take(vip4)
 			s.stored = nil
-			away(s)
+			away.of(s)
 			s.stored = nil
 			before4, before6 := s.announced(vip4), s.announced(vip6)
 			s.play(20 * time.Second)
 			assert.Equal(t, []string{vip6 + "@pl0"}, s.host.bound())
 			assert.Equal(t, before4, s.announced(vip4))
-			assert.Equal(t, before6+5, s.announced(vip6))
+			assert.Equal(t, before6+away.announcements, s.announced(vip6))
 		})
 	}
+}
+
+// What was being announced goes on where it was, and what is announced from the beginning is so whatever happens beside.
+func TestABrokenWatchEndsNoSeries(t *testing.T) {
+	s := newStage(t)
+	s.watch(order(1, hold(vip4)))
+	s.play(1500 * time.Millisecond)
+	assert.Equal(t, 2, s.announced(vip4))
+	s.keeper.Reconnected()
+	s.play(time.Minute)
+	assert.Equal(t, 5, s.announced(vip4))
+
+	s.now = s.now.Add(30 * time.Second)
+	s.play(time.Millisecond)
+	s.keeper.Reconnected()
+	s.play(time.Minute)
+	assert.Equal(t, 10, s.announced(vip4))
 }

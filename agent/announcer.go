@@ -31,6 +31,7 @@ type series struct {
 	chased bool
 	heard  bool // announced since it is held
 	paused bool // not to be announced for the time being
+	again  bool // to be announced from the beginning when the pause is over
 	fresh  bool // not tried yet since it is held: goes before those that are repeated
 	sent   int
 	due    time.Time
@@ -80,15 +81,29 @@ func (a *announcer) once(now time.Time, ip netip.Addr) {
 	a.schedule(s, now)
 }
 
-// pause ends the announcements of an address until it is restarted or repeated.
-func (a *announcer) pause(ip netip.Addr) {
+// pause ends the announcements of an address until it is resumed, restarted or repeated. Resumed is what is left of them,
+// and that is once at least; or, with again, all of them.
+func (a *announcer) pause(ip netip.Addr, again bool) {
 	s := a.series[ip]
 	if s == nil {
 		return
 	}
-	s.paused = true
+	s.paused, s.again = true, s.again || again
 	if s.at >= 0 {
 		heap.Remove(&a.queue, s.at)
+	}
+}
+
+// resume ends the pause of an address.
+func (a *announcer) resume(now time.Time, ip netip.Addr) {
+	s := a.series[ip]
+	switch {
+	case s == nil:
+	case s.again:
+		a.begin(now, s)
+	default:
+		s.paused, s.sent = false, min(s.sent, len(announceGaps))
+		a.schedule(s, now)
 	}
 }
 
@@ -98,7 +113,7 @@ func (a *announcer) paused(ip netip.Addr) bool {
 }
 
 func (a *announcer) begin(now time.Time, s *series) {
-	s.sent, s.paused, s.fresh = 0, false, !s.heard
+	s.sent, s.paused, s.again, s.fresh = 0, false, false, !s.heard
 	a.schedule(s, now)
 }
 

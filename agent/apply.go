@@ -118,11 +118,11 @@ func (k *Keeper) schedule(now time.Time) {
 	for _, w := range k.wants {
 		if k.announces(w) {
 			k.announcer.hold(now, w.ip, w.uplink, w.chased)
-			switch checking := k.conflicts.Checking(w.ip); {
-			case checking:
-				k.announcer.pause(w.ip)
-			case k.announcer.paused(w.ip):
-				k.announcer.repeat(now, w.ip)
+			switch checking, paused := k.conflicts.Checking(w.ip), k.announcer.paused(w.ip); {
+			case checking && !paused:
+				k.announcer.pause(w.ip, true)
+			case !checking && paused:
+				k.announcer.resume(now, w.ip)
 			}
 		} else {
 			k.announcer.drop(w.ip)

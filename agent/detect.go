@@ -93,7 +93,10 @@ func (k *Keeper) Answered(object *v1alpha1.NodeAddresses, err error) {
 // showed was old without a sign of it. Object notices by itself when online becomes true again.
 func (k *Keeper) Reconnected() { k.rejoined = true }
 
-// notWhileAway has everything asked for, probed and announced anew when this host may have been away.
+// notWhileAway has everything asked for, probed and announced anew when this host may have been away. When only the
+// watch of the API server was broken each address is announced once, for neighbours that may have heard otherwise: the
+// host has heard and said everything on its segments meanwhile, and an API server that restarts breaks the watches of all
+// agents at once.
 func (k *Keeper) notWhileAway(ctx context.Context, now time.Time) {
 	log := klog.FromContext(ctx)
 	late := time.Duration(0)
@@ -121,12 +124,12 @@ func (k *Keeper) relinked(now time.Time, uplink string) {
 	k.hush(now, func(s *series) bool { return s.uplink == uplink })
 }
 
-// hush ends the announcements of addresses that are being checked. Those that are not watched are announced anew at
-// once when again says so.
+// hush ends the announcements of addresses that are being checked. Those for which again says so are announced from the
+// beginning: after the check, or at once when they are not watched.
 func (k *Keeper) hush(now time.Time, again func(*series) bool) {
 	for ip, s := range k.announcer.series {
 		if k.conflicts.Checking(ip) {
-			k.announcer.pause(ip)
+			k.announcer.pause(ip, again(s))
 		} else if again(s) {
 			k.announcer.repeat(now, ip)
 		}
@@ -323,7 +326,7 @@ func (k *Keeper) act(ctx context.Context, now time.Time, d conflict.Decision) {
 		k.dirty, k.proved = true, true
 	case conflict.Checked:
 		log.V(1).Info("The address is announced anew")
-		k.announcer.repeat(now, d.IP)
+		k.announcer.resume(now, d.IP)
 	case conflict.Settled:
 		log.Info("Nothing was heard of the other machine for a while; the address is not contested any more")
 		k.news = true

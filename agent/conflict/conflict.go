@@ -70,7 +70,7 @@ const (
 	Denied    Kind = "denied"    // the API server says that the address is not held here any more
 	Yielded   Kind = "yielded"   // Other has the held address and the API server cannot be asked
 	Returned  Kind = "returned"  // nobody answers any more for the address that was taken, or it was moved here
-	Checked   Kind = "checked"   // announce the address from the beginning
+	Checked   Kind = "checked"   // the check is over; announce the address
 	Settled   Kind = "settled"   // nothing was heard of Other for a while
 	// ProxyFound and ProxyForgotten are about an uplink and not about one address.
 	ProxyFound     Kind = "proxy-found"     // Other answers for whatever is asked for

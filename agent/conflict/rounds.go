@@ -48,7 +48,7 @@ type entry struct {
 	silent   int       // rounds in a row without an answer, of one that is taken
 	alone    int       // the same of one that is held and was claimed while the API server cannot be asked
 	yielded  bool      // it was bound here and is not bound again yet
-	check    bool      // to be announced from the beginning when it is clear that it is ours
+	check    bool      // to be announced when it is clear that it is ours, and not before
 	owed     bool      // to be announced once more, when it may be again and nobody answers
 	unasked  bool      // in this check the API server could not be asked
 	needs    int       // the live read that counts for it
