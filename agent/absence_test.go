@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -113,4 +114,55 @@ func TestABrokenWatchEndsNoSeries(t *testing.T) {
 	s.keeper.Reconnected()
 	s.play(time.Minute)
 	assert.Equal(t, 10, s.announced(vip4))
+}
+
+// A bond takes another port, or the virtual machine moves to another host: switches send to where it was until they hear
+// from it, so what it holds is announced before anybody has answered, and checked beside.
+func TestWhatLeadsElsewhereIsAnnouncedAtOnce(t *testing.T) {
+	elsewhere := netif.Event{Kind: netif.LinkEvent, Interface: "eth0", Up: true, Running: true, Moved: true, HardwareAddr: ourMAC}
+	for name, move := range map[string]func(*stage){
+		"and looks the same": func(s *stage) { s.keeper.Notice(elsewhere) },
+		"and has the hardware address of the other port": func(s *stage) {
+			event := elsewhere
+			event.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 0, 7}
+			s.link(func(l *netif.Link) { l.HardwareAddr = event.HardwareAddr })
+			s.keeper.Notice(event)
+		},
+		"and is an uplink without an address": func(s *stage) {
+			s.host.change(func(state *netif.State) { delete(state.Settings, "eth0") })
+			s.keeper.Notice(netif.Event{Kind: netif.LostEvent})
+			s.play(time.Second)
+			s.keeper.Notice(elsewhere)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			o := order(1, hold(vip4), hold(vip6))
+			for i := range o.Spec.Addresses {
+				o.Spec.Addresses[i].Uplink = "eth0"
+			}
+			s.watch(o)
+			s.play(time.Minute)
+			s.stored = nil // a live read takes a second, and comes to nothing
+			s.take(vip4)
+			before4, before6 := s.announced(vip4), s.announced(vip6)
+			move(s)
+			s.play(10 * time.Millisecond)
+			assert.Equal(t, before4+1, s.announced(vip4))
+			assert.Equal(t, before6+1, s.announced(vip6))
+			s.play(time.Minute)
+			assert.Equal(t, before6+5, s.announced(vip6))
+			assert.Equal(t, []string{vip6 + "@pl0"}, s.host.bound(), "a successor was found all the same")
+
+			// It also was away: then it asks first.
+			before6 = s.announced(vip6)
+			s.keeper.Reconnected()
+			s.play(time.Millisecond)
+			s.keeper.Notice(elsewhere)
+			s.play(500 * time.Millisecond)
+			assert.Equal(t, before6, s.announced(vip6))
+			s.play(time.Minute)
+			assert.Equal(t, before6+5, s.announced(vip6))
+		})
+	}
 }

@@ -98,7 +98,7 @@ func (a *announcer) pause(ip netip.Addr, again bool) {
 func (a *announcer) resume(now time.Time, ip netip.Addr) {
 	s := a.series[ip]
 	switch {
-	case s == nil:
+	case s == nil || !s.paused:
 	case s.again:
 		a.begin(now, s)
 	default:

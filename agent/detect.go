@@ -124,6 +124,21 @@ func (k *Keeper) relinked(now time.Time, uplink string) {
 	k.hush(now, func(s *series) bool { return s.uplink == uplink })
 }
 
+// replugged announces the addresses of an uplink that leads elsewhere now, and has them asked for and probed beside it.
+// Those that are being checked already wait for that.
+func (k *Keeper) replugged(now time.Time, uplink string) {
+	k.conflicts.Replugged(now, uplink)
+	for ip, s := range k.announcer.series {
+		switch {
+		case s.uplink != uplink:
+		case k.conflicts.Checking(ip):
+			k.announcer.pause(ip, true)
+		default:
+			k.announcer.repeat(now, ip)
+		}
+	}
+}
+
 // hush ends the announcements of addresses that are being checked. Those for which again says so are announced from the
 // beginning: after the check, or at once when they are not watched.
 func (k *Keeper) hush(now time.Time, again func(*series) bool) {

@@ -60,7 +60,8 @@ type Keeper struct {
 	backoff   time.Duration
 	unread    error           // why the host could not be read the last time
 	mute      map[string]bool // uplinks on which the last announcement could not be sent
-	interrupt map[string]bool // uplinks that lost their carrier, or moved, since their addresses were announced
+	interrupt map[string]bool // uplinks that lost their carrier since the host was read
+	moved     map[string]bool // those that lead elsewhere since then
 	heldBack  time.Time       // since when an acknowledgement waits for announcements
 }
 
@@ -74,6 +75,7 @@ func NewKeeper(host Host, options Options, m *Metrics) *Keeper {
 		failed:    map[netip.Addr]trouble{},
 		mute:      map[string]bool{},
 		interrupt: map[string]bool{},
+		moved:     map[string]bool{},
 		announcer: newAnnouncer(),
 		limiter:   rate.NewLimiter(announceRate, announceBurst),
 		backoff:   retryFirst,
@@ -115,15 +117,24 @@ func (k *Keeper) Notice(event netif.Event) {
 		k.claims = append(k.claims, event)
 		return
 	}
-	_, uplink := k.have.Settings[event.Interface]
-	if event.Kind == netif.LinkEvent && uplink && (event.Moved || !event.Running) {
-		// A carrier that was gone for a moment only is back when the host is read.
-		k.interrupt[event.Interface] = true
+	if event.Kind == netif.LinkEvent && (event.Moved || !event.Running) && k.announcesOn(event.Interface) {
+		if event.Running {
+			k.moved[event.Interface] = true
+		} else {
+			// A carrier that was gone for a moment only is back when the host is read.
+			k.interrupt[event.Interface] = true
+		}
 		k.stale = true
 	}
 	if !k.stale && k.matters(event) {
 		k.stale = true
 	}
+}
+
+// announcesOn says whether addresses are, or may be, announced on the interface.
+func (k *Keeper) announcesOn(ifname string) bool {
+	_, found := k.have.Settings[ifname]
+	return found || slices.ContainsFunc(k.wants, func(w want) bool { return w.uplink == ifname })
 }
 
 // Turn does what is to be done now and returns for how long nothing else will be, unless the keeper is told something.
@@ -219,10 +230,17 @@ func (k *Keeper) read(ctx context.Context, now time.Time) error {
 	k.inherit()
 	for _, name := range slices.Sorted(maps.Keys(have.Links)) {
 		old, link := before.Links[name], have.Links[name]
-		if link.Running && (!old.Running || k.interrupt[name] || !bytes.Equal(old.HardwareAddr, link.HardwareAddr)) {
+		changed := !bytes.Equal(old.HardwareAddr, link.HardwareAddr)
+		switch {
+		case !link.Running:
+		case !old.Running || k.interrupt[name] || changed && !k.moved[name]:
 			k.relinked(now, name)
+		case k.moved[name]: // a bond may have the hardware address of its port
+			k.replugged(now, name)
 		}
 	}
-	maps.DeleteFunc(k.interrupt, func(uplink string, _ bool) bool { return have.Links[uplink].Running })
+	for _, events := range []map[string]bool{k.interrupt, k.moved} {
+		maps.DeleteFunc(events, func(uplink string, _ bool) bool { return have.Links[uplink].Running })
+	}
 	return nil
 }

@@ -19,7 +19,8 @@
 //     heard, confirms that it belongs here. When the API server cannot be asked the address is yielded, and comes back
 //     after three silences; one that came from another node, also when the API server can be asked again and says so.
 //   - After this host was away (its link, its API server, or its own clock stood still) it does not insist: it asks,
-//     then probes, and only then are its addresses announced again.
+//     then probes, and only then are its addresses announced again. When its link only leads elsewhere it was not away:
+//     it asks and probes beside its announcements.
 //   - A machine that answers for everything proves nothing (proxy ARP, RFC 1027; proxy neighbour discovery, RFC 4861
 //     section 7.2.8). Once recognised it is not listened to.
 package conflict
@@ -219,7 +220,7 @@ func (d *Detector) Returning(ip netip.Addr) bool {
 // Checking says that the address is not to be announced until it is Checked, Yielded or Denied.
 func (d *Detector) Checking(ip netip.Addr) bool {
 	e := d.entries[ip]
-	return e != nil && e.check
+	return e != nil && e.check && !e.beside
 }
 
 // Contests returns the addresses that are held and contested, by address.

@@ -49,6 +49,7 @@ type entry struct {
 	alone    int       // the same of one that is held and was claimed while the API server cannot be asked
 	yielded  bool      // it was bound here and is not bound again yet
 	check    bool      // to be announced when it is clear that it is ours, and not before
+	beside   bool      // or it may be announced meanwhile
 	owed     bool      // to be announced once more, when it may be again and nobody answers
 	unasked  bool      // in this check the API server could not be asked
 	needs    int       // the live read that counts for it
@@ -75,7 +76,7 @@ const (
 // Rounds that are under way say nothing: who answered meanwhile may not have been heard.
 func (d *Detector) Recheck(now time.Time) {
 	for _, e := range d.entries {
-		d.recheck(now, e)
+		d.recheck(now, e, false)
 	}
 }
 
@@ -85,17 +86,29 @@ func (d *Detector) Recheck(now time.Time) {
 func (d *Detector) Relinked(now time.Time, uplink string) {
 	for _, e := range d.entries {
 		if e.Uplink == uplink {
-			d.recheck(now, e)
+			d.recheck(now, e, false)
 		}
 	}
 }
 
-func (d *Detector) recheck(now time.Time, e *entry) {
+// Replugged does the same for the addresses of an uplink that now leads elsewhere and was never down, as when a bond takes
+// another port or a virtual machine moves to another host: neighbours' switches send to where it was until they hear from
+// it, so announcements do not wait for the check.
+func (d *Detector) Replugged(now time.Time, uplink string) {
+	for _, e := range d.entries {
+		if e.Uplink == uplink {
+			d.recheck(now, e, true)
+		}
+	}
+}
+
+func (d *Detector) recheck(now time.Time, e *entry, beside bool) {
 	e.silent, e.alone, e.owed = 0, 0, false
 	if e.verdict != Free {
 		d.round(now, e)
 		return
 	}
+	e.beside = beside && (!e.check || e.beside)
 	e.check, e.unasked = true, false
 	d.ask(e, permit)
 }
@@ -194,7 +207,7 @@ func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
 			// What becomes of it is for the object to say. Until that is done it is not announced.
 			d.settle(e)
 			d.decide(Denied, e)
-			e.check, e.unasked = true, false
+			e.check, e.beside, e.unasked = true, false, false
 			d.probe(e, now.Add(calm))
 		case asked == permit:
 			e.unasked = holds == nil
