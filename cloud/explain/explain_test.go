@@ -150,22 +150,22 @@ func TestServiceOfRefusals(t *testing.T) {
 		"an address that is to be bought": {
 			svc: serviceAsking("new", lb.AnnotationPool, "bought"), pool: "bought", nodes: map[string]string{"n1": "", "n2": ""}, waits: []string{unseen},
 		},
-		"the class of another controller": {
+		"a class that no pool has": {
 			svc: func() *corev1.Service {
 				svc := serviceAsking("new")
 				svc.Spec.LoadBalancerClass = new("example.com/other")
 				return svc
 			}(),
-			waits: []string{`another controller: no pool has its spec.loadBalancerClass "example.com/other"; for Mooring to serve it, give a pool that loadBalancerClass`},
+			waits: []string{"no pool has loadBalancerClass example.com/other, its spec.loadBalancerClass: it is another controller's, or needs such a pool"},
 		},
-		"no class, where every pool has one": {
+		"no class where every pool has one": {
 			svc: serviceAsking("new"),
 			change: func(c *Cluster) {
 				for i := range c.Config.Pools {
-					c.Config.Pools[i].LoadBalancerClass = "example.com/office"
+					c.Config.Pools[i].LoadBalancerClass = "example.com/mooring"
 				}
 			},
-			waits: []string{"another controller: it has no spec.loadBalancerClass, and every pool has a loadBalancerClass; for Mooring to serve it, add a pool without one"},
+			waits: []string{"it has no spec.loadBalancerClass, and every pool serves a class: it is another controller's, or needs a pool without loadBalancerClass"},
 		},
 		"no load balancer": {
 			svc: func() *corev1.Service {

@@ -83,11 +83,11 @@ func ServiceOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
 		x.Waits = waits(svc, l.View(string(svc.UID)).Waiting)
 		return x
 	}
-	request, refusal := in.requestOf(svc)
-	if x.State == StateNotOurs {
-		x.Waits = []string{notOurs(request.Class)}
+	if x.State == StateNotServed {
+		x.Waits = []string{x.Message}
 		return x
 	}
+	request, refusal := in.requestOf(svc)
 	if refusal != nil {
 		x.Waits = waits(svc, refusal)
 		return x
@@ -179,14 +179,6 @@ func wishes(svc *corev1.Service) []Wish {
 	}
 	wish("spec.externalTrafficPolicy", string(svc.Spec.ExternalTrafficPolicy))
 	return asked
-}
-
-// notOurs says for whom a Service of a class waits.
-func notOurs(class string) string {
-	if class == "" {
-		return "another controller: it has no spec.loadBalancerClass, and every pool has a loadBalancerClass; for Mooring to serve it, add a pool without one"
-	}
-	return fmt.Sprintf("another controller: no pool has its spec.loadBalancerClass %q; for Mooring to serve it, give a pool that loadBalancerClass", class)
 }
 
 // waits says what stands in the way: what the controller wrote into the conditions first, then what its own code says

@@ -22,7 +22,6 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/place"
-	"github.com/mooring-lb/mooring/cloud/service"
 )
 
 // Status is how Mooring stands in a cluster.
@@ -88,11 +87,12 @@ const (
 	AgentNoObject = "NoObject"
 )
 
-// StateNotSeen is that of a Service that no controller of ours has looked at.
-const StateNotSeen = "NotSeen"
-
-// StateNotOurs is that of a Service whose class no pool serves: it is another controller's.
-const StateNotOurs = "NotOurs"
+const (
+	// StateNotSeen is that of a Service that no controller of ours has looked at.
+	StateNotSeen = "NotSeen"
+	// StateNotServed is that of a Service whose class no pool serves: it is somebody else's.
+	StateNotServed = "NotServed"
+)
 
 // StatusOf says how Mooring stands at a moment.
 func StatusOf(c *Cluster, now time.Time) Status {
@@ -257,8 +257,8 @@ func (in *sight) serviceOf(svc *corev1.Service) Service {
 		}
 	}
 	s.State = StateNotSeen
-	if in.Config != nil && !service.Marked(svc) && !in.Config.ServesClass(ptr.Deref(svc.Spec.LoadBalancerClass, "")) {
-		s.State = StateNotOurs
+	if why := in.otherClass(svc); why != "" {
+		s.State, s.Message = StateNotServed, why
 	}
 	if b := meta.FindStatusCondition(svc.Status.Conditions, lb.ConditionBound); b != nil {
 		s.State, s.Message, s.Since = b.Reason, b.Message, since(b.LastTransitionTime)
@@ -325,6 +325,19 @@ func agentOf(o *v1alpha1.NodeAddresses) (state, message string) {
 // needsAgents is false when nothing but external load balancers is configured.
 func (in *sight) needsAgents() bool {
 	return in.Config == nil || slices.ContainsFunc(in.Config.Pools, func(p config.Pool) bool { return p.Updater == nil })
+}
+
+// otherClass says that no pool serves the class of a Service; empty when one does, and when that is not known.
+func (in *sight) otherClass(svc *corev1.Service) string {
+	class := ptr.Deref(svc.Spec.LoadBalancerClass, "")
+	switch {
+	case in.Config == nil || in.Config.ServesClass(class):
+		return ""
+	case class == "":
+		return "it has no spec.loadBalancerClass, and every pool serves a class: it is another controller's, or needs a pool without loadBalancerClass"
+	default:
+		return fmt.Sprintf("no pool has loadBalancerClass %s, its spec.loadBalancerClass: it is another controller's, or needs such a pool", class)
+	}
 }
 
 // targets counts the nodes behind a Service's ports at an external load balancer.

@@ -143,8 +143,11 @@ func (o *options) printExplanation(p *page, x explain.Explanation) {
 	if x.Since != nil {
 		state += fmt.Sprintf(" since %s", age(x.Since, o.clock.Now()))
 	}
-	if x.State == explain.StateNotSeen {
+	switch x.State {
+	case explain.StateNotSeen:
 		state = "no controller of Mooring has looked at it"
+	case explain.StateNotServed:
+		state = "Mooring does not serve it"
 	}
 	has = append(has, [2]string{"node", or(where(x.Service))}, [2]string{"state", state})
 	p.list("Has", has)
