@@ -53,6 +53,7 @@ type detection struct {
 	answer    *answer       // of a live read, not judged yet
 	live      bool          // a live read has shown the object since the last apply
 	rejoined  bool          // the watch of the API server is whole again
+	turned    time.Time     // of the last turn
 	expected  time.Time     // when the keeper wanted its last turn at the latest
 	proved    bool          // a verdict has changed that no apply has seen
 	unproved  bool          // what the wire has proved could not be done
@@ -76,8 +77,9 @@ func newDetection() detection {
 }
 
 // Asks says whether the node's object is to be read live now: from the API server, from no cache, within about a second.
-// It says so once, after a Turn. Answered must follow, whatever comes of it.
-func (k *Keeper) Asks() bool { return k.conflicts.Asks() }
+// It says so once, after a Turn, and of reads that are answered at most four times a second. Answered must follow, whatever
+// comes of it.
+func (k *Keeper) Asks() bool { return k.conflicts.Asks(k.turned) }
 
 // Answered tells what came of the live read that Asks asked for: the object, or an error when it could not be had for
 // whatever reason, be it that there is none. A turn is due then.

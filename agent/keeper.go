@@ -145,7 +145,7 @@ func (k *Keeper) Turn(ctx context.Context, now time.Time) (wait time.Duration) {
 			wait = max(d, 0)
 		}
 	}
-	defer func() { k.expected = now.Add(wait) }()
+	defer func() { k.turned, k.expected = now, now.Add(wait) }()
 	object := k.object
 	k.notWhileAway(ctx, now)
 	k.order(object)

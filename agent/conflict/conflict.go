@@ -111,9 +111,11 @@ type Detector struct {
 	segments  map[string]*segment
 	decisions []Decision
 
-	started int  // live reads that were begun
-	flying  bool // one is under way
-	mark    int  // of the last Watch
+	started int       // live reads that were begun
+	flying  bool      // one is under way
+	read    time.Time // when the last one that was answered began
+	began   time.Time // when the last one began
+	mark    int       // of the last Watch
 }
 
 // New returns a detector that watches nothing yet.

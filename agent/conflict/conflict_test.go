@@ -261,18 +261,6 @@ func TestWhatIsDeniedIsNotAnnouncedAndLeftToTheObject(t *testing.T) {
 	assert.False(t, w.Checking(ip1))
 }
 
-// An answer that was read before the other machine was heard proves nothing about it.
-func TestAReadFromBeforeDoesNotCount(t *testing.T) {
-	w := newWorld(held(ip1), held(ip2))
-	w.answers, w.apiDelay = always(them), 500*time.Millisecond
-	w.claim(ip1, them)
-	w.play(200 * time.Millisecond) // the read for the first one is under way
-	w.claim(ip2, them)
-	assert.NotContains(t, w.play(450*time.Millisecond), "contested fd00::10")
-	assert.Equal(t, 2, w.asked)
-	assert.Contains(t, w.play(time.Second), "contested fd00::10")
-}
-
 func TestAfterAnAbsence(t *testing.T) {
 	for name, test := range map[string]struct {
 		answers, api, link bool
@@ -317,21 +305,6 @@ func TestRelinkedIsAboutItsUplink(t *testing.T) {
 	w := newWorld(held(ip1))
 	w.Relinked(w.now, "eth1")
 	assert.False(t, w.Checking(ip1))
-}
-
-// A thousand addresses after an absence are one read, and each is probed twice.
-func TestAThousandAreAskedForOnce(t *testing.T) {
-	var all []Subject
-	for i := range 1000 {
-		all = append(all, held(addr(i)))
-	}
-	w := newWorld(all...)
-	w.Recheck(w.now)
-	assert.Len(t, w.play(time.Second), 1000)
-	assert.Equal(t, 1, w.asked)
-	for _, s := range all {
-		assert.Len(t, w.probed[s.IP], 2)
-	}
 }
 
 // What was silent while this process stood still may not have been heard.

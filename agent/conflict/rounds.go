@@ -1,10 +1,8 @@
 package conflict
 
 import (
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -172,73 +170,20 @@ func (d *Detector) Heard(now time.Time, uplink string, ip netip.Addr, mac net.Ha
 
 func (*Detector) note(now time.Time, e *entry, other string) { e.other, e.heard = other, now }
 
-// Asks says whether the API server is to be read live now: the object of this node, from no cache. It says so once;
-// Answer must follow, whatever comes of it.
-func (d *Detector) Asks() bool {
-	if d.flying {
-		return false
-	}
-	for _, e := range d.asking {
-		if e.needs > d.started {
-			d.flying = true
-			d.started++
-			return true
-		}
-	}
-	return false
-}
-
-// Answer is what came of a live read: which addresses are to be held here, or nil when the API server could not be
-// asked. What waits and was not yet waiting when the read began waits for the next one.
-func (d *Detector) Answer(now time.Time, holds func(netip.Addr) bool) {
-	d.flying = false
-	ready := slices.DeleteFunc(slices.Collect(maps.Values(d.asking)), func(e *entry) bool { return e.needs > d.started })
-	slices.SortFunc(ready, func(a, b *entry) int { return a.IP.Compare(b.IP) })
-	for _, e := range ready {
-		asked := e.step
-		d.rest(e)
-		switch {
-		case e.verdict == Taken && holds != nil && holds(e.IP):
-			e.verdict = Free
-			d.decide(Returned, e)
-		case e.verdict == Taken:
-			d.probe(e, now)
-		case holds != nil && !holds(e.IP):
-			// What becomes of it is for the object to say. Until that is done it is not announced.
-			d.settle(e)
-			d.decide(Denied, e)
-			e.check, e.beside, e.unasked = true, false, false
-			d.probe(e, now.Add(calm))
-		case asked == permit:
-			e.unasked = holds == nil
-			d.probe(e, now)
-		case asked == telling && holds == nil:
-			e.alone = 1
-			d.later(e, e.first.Add(quarantineGap))
-		case asked == telling:
-			d.tell(now, e)
-		case holds == nil:
-			d.yield(now, e)
-		default:
-			d.confirm(now, e)
-		}
-	}
-}
-
 // Next returns the probe that is due, or how long nothing will be; ok is false when nothing is expected at all. A probe
 // is due until Sent is called for it.
 func (d *Detector) Next(now time.Time) (p Probe, wait time.Duration, ok bool) {
 	d.askProxies(now)
 	for e := d.first(now); e != nil; e = d.first(now) {
 		if wait := e.due.Sub(now); wait > 0 {
-			return Probe{}, d.until(now, wait), true
+			return Probe{}, d.until(now, d.wake(now, wait)), true
 		}
 		if e.step == probing && e.sent < probes {
 			return Probe{Uplink: e.Uplink, IP: e.IP}, 0, true
 		}
 		d.expire(now, e)
 	}
-	wait = d.until(now, never)
+	wait = d.until(now, d.wake(now, never))
 	return Probe{}, wait, wait != never
 }
 

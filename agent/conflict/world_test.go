@@ -70,7 +70,7 @@ func (w *world) play(d time.Duration) []string {
 				}
 			}
 		}
-		if w.Asks() {
+		if w.Asks(w.now) {
 			w.asked++
 			w.answerAt = w.now.Add(w.apiDelay)
 		}
