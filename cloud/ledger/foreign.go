@@ -103,7 +103,7 @@ func (l *Ledger) trust(mac string, now time.Time) {
 }
 
 // giveAnother takes an address that somebody else answers for from the Services that do not show it yet, and gives them
-// another one. What is published stays theirs: their clients know it.
+// another one. What is published stays theirs, and so does what may be: their clients know it.
 func (l *Ledger) giveAnother(a *address, name, mac string, now time.Time) {
 	why := lb.Refuse(lb.ReasonAddressInUse, "%s is in use by another machine: %s answers for it, as node %s has found; "+
 		"exclude it from pool %s, or take it from that machine; if that is a router which answers for every address, set "+
@@ -115,7 +115,7 @@ func (l *Ledger) giveAnother(a *address, name, mac string, now time.Time) {
 		}
 		refs = append(refs, ref)
 	}
-	if a.route != nil || len(refs) == 0 {
+	if a.route != nil || a.served || len(refs) == 0 {
 		return
 	}
 	l.allocator.Withhold(a.addr, why)

@@ -87,6 +87,33 @@ func TestPublishedAddressIsNotTakenAway(t *testing.T) {
 	assert.Equal(t, []string{node}, w.holders(got))
 }
 
+// TestAddressThatMayBePublishedIsNotTakenAway: the answer to the write of the status is still under way when the address
+// moves, and the machine that it leaves answers for it.
+func TestAddressThatMayBePublishedIsNotTakenAway(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	uid := w.create("web")
+	w.sync(uid)
+	name := w.ledger.View(uid).Addresses[0].Node
+	w.write(name)
+	w.work(name)
+	v := w.ledger.View(uid)
+	require.True(t, v.Ready, "it is about to be published")
+	got := v.Addresses[0].Addr
+
+	w.removeNode(name)
+	w.foreigner(foreigner, got.String())
+	for range 2 { // the successor is written after the node that is gone
+		for _, other := range w.ledger.NodeNames() {
+			w.write(other)
+			w.work(other)
+		}
+	}
+	v = w.ledger.View(uid)
+	assert.Equal(t, got, v.Addresses[0].Addr)
+	require.NotNil(t, v.Waiting)
+	assert.Equal(t, lb.ReasonAddressInUse, v.Waiting.Reason)
+}
+
 // TestRouterThatAnswersForEverything quarantines nothing.
 func TestRouterThatAnswersForEverything(t *testing.T) {
 	w := newWorld(t, office, "n1", "n2")
