@@ -65,12 +65,13 @@ const (
 
 // Agent keeps one node's addresses: it gives a Keeper what it needs to know, and its turns.
 type Agent struct {
-	keeper *Keeper
-	events <-chan netif.Event
-	source *source
-	report *reporter
-	resync time.Duration
-	live   chan answer // of the live read under way
+	keeper  *Keeper
+	events  <-chan netif.Event
+	source  *source
+	report  *reporter
+	metrics *Metrics
+	resync  time.Duration
+	live    chan answer // of the live read under way
 
 	beat    atomic.Int64 // Unix nanoseconds of the loop's last turn
 	healthy atomic.Bool  // the last turn read the host and applied without an error of the host as a whole
@@ -79,12 +80,13 @@ type Agent struct {
 // New returns an agent that works on host; events are the host's changes.
 func New(host Host, events <-chan netif.Event, client *v1alpha1.Client, m *Metrics, options Options) *Agent {
 	a := &Agent{
-		keeper: NewKeeper(host, options, m),
-		events: events,
-		source: newSource(client, options.NodeName),
-		report: newReporter(client, options.NodeName, m),
-		resync: cmp.Or(options.Resync, defaultResync),
-		live:   make(chan answer, 1),
+		keeper:  NewKeeper(host, options, m),
+		events:  events,
+		source:  newSource(client, options.NodeName),
+		report:  newReporter(client, options.NodeName, m),
+		metrics: m,
+		resync:  cmp.Or(options.Resync, defaultResync),
+		live:    make(chan answer, 1),
 	}
 	a.beat.Store(time.Now().UnixNano())
 	return a
@@ -120,6 +122,7 @@ func (a *Agent) Run(ctx context.Context) {
 		case <-resync.C:
 			a.keeper.Resync()
 		case <-beat.C:
+			a.metrics.beat()
 		case <-timer.C:
 		}
 		// What was heard before a time ran out counts.

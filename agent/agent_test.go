@@ -23,7 +23,7 @@ const guardTime = 30 * time.Second
 
 func start(t testing.TB, host *fakeHost, api *apiServer) (*Agent, context.CancelFunc) {
 	t.Helper()
-	a := New(host, host.events, api.client(), NewMetrics(metrics.NewKubeRegistry().MustRegister), Options{
+	a := New(host, host.events, api.client(), NewMetrics(metrics.NewKubeRegistry().MustRegister, nil), Options{
 		NodeName: "n1", BootID: "boot", HealthPort: 10269})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -21,7 +21,7 @@ func BenchmarkOneMoreOnAFullNode(b *testing.B) {
 		entries[i] = hold(netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(i % 250)}).String())
 	}
 	object := &v1alpha1.NodeAddresses{Spec: v1alpha1.NodeAddressesSpec{Addresses: entries[:len(entries)-1]}}
-	k := NewKeeper(host, Options{}, NewMetrics(metrics.NewKubeRegistry().MustRegister))
+	k := NewKeeper(host, Options{}, NewMetrics(metrics.NewKubeRegistry().MustRegister, nil))
 	k.limiter = rate.NewLimiter(rate.Inf, 0)
 	now := time.Now()
 	turn := func() {

@@ -27,7 +27,7 @@ func run(t testing.TB, api *apiServer) (stop func()) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	events := host.Watch(ctx)
-	a := New(host, events, api.client(), NewMetrics(metrics.NewKubeRegistry().MustRegister), Options{NodeName: "n1", HealthPort: 1})
+	a := New(host, events, api.client(), NewMetrics(metrics.NewKubeRegistry().MustRegister, nil), Options{NodeName: "n1", HealthPort: 1})
 	done := make(chan struct{})
 	go func() { defer close(done); a.Run(ctx) }()
 	stopped := false

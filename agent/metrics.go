@@ -15,13 +15,17 @@ type Metrics struct {
 	steps, announcements      *metrics.CounterVec
 	statusWrites              *metrics.CounterVec
 	watchRestarts, readErrors *metrics.Counter
-	claims                    *metrics.Counter
+	claims, claimsDropped     *metrics.Counter
 	probes, conflicts         *metrics.CounterVec
 	liveReads                 *metrics.CounterVec
+
+	dropped     func() uint64
+	droppedThen uint64 // counted of dropped
 }
 
-// NewMetrics makes the agent's metrics and hands them to register.
-func NewMetrics(register func(...metrics.Registerable)) *Metrics {
+// NewMetrics makes the agent's metrics and hands them to register. dropped is how many claims the host could not tell of
+// since it was opened; nil: that is not known.
+func NewMetrics(register func(...metrics.Registerable), dropped func() uint64) *Metrics {
 	const namespace = "mooring_agent"
 	gauge := func(name, help string) *metrics.Gauge {
 		return metrics.NewGauge(&metrics.GaugeOpts{Namespace: namespace, Name: name, Help: help, StabilityLevel: metrics.ALPHA})
@@ -45,14 +49,17 @@ func NewMetrics(register func(...metrics.Registerable)) *Metrics {
 		watchRestarts: counter("watch_restarts_total", "How often a watch of the host's network began, the first time included."),
 		readErrors:    counter("read_errors_total", "How often the host's network could not be read."),
 		claims:        counter("claims_total", "Claims of other machines to addresses of this node."),
-		probes:        vec("probes_total", "Probes for an address on its uplink, by result (ok, error).", "result"),
+		claimsDropped: counter("claims_dropped_total", "Claims, and frames that may have been claims, that were not looked at because "+
+			"there were too many."),
+		probes: vec("probes_total", "Probes for an address on its uplink, by result (ok, error).", "result"),
 		conflicts: vec("conflicts_total", "Addresses that another machine answered for, by outcome (occupied: a new address was "+
 			"not bound; yielded: unbound, because the API server could not be asked; defended: announced).", "outcome"),
 		liveReads: vec("live_reads_total", "Live reads of the object because of a conflict or after an absence, by result (ok, error).",
 			"result"),
+		dropped: dropped,
 	}
 	register(m.bound, m.failed, m.applySeconds, m.steps, m.announcements, m.statusWrites, m.watchRestarts, m.readErrors,
-		m.claims, m.probes, m.conflicts, m.liveReads)
+		m.claims, m.claimsDropped, m.probes, m.conflicts, m.liveReads)
 	return m
 }
 
@@ -112,6 +119,16 @@ func (m *Metrics) claimed() {
 	if m != nil {
 		m.claims.Inc()
 	}
+}
+
+// beat brings up to date what nobody tells of. It is called from one thread.
+func (m *Metrics) beat() {
+	if m == nil || m.dropped == nil {
+		return
+	}
+	total := m.dropped()
+	m.claimsDropped.Add(float64(total - m.droppedThen))
+	m.droppedThen = total
 }
 
 func (m *Metrics) probed(ok bool) {

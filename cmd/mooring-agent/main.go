@@ -144,7 +144,7 @@ func serve(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
 
-	a := agent.New(host, host.Watch(ctx), client, agent.NewMetrics(legacyregistry.MustRegister), agent.Options{
+	a := agent.New(host, host.Watch(ctx), client, agent.NewMetrics(legacyregistry.MustRegister, host.ClaimsDropped), agent.Options{
 		NodeName:   o.nodeName,
 		BootID:     strings.TrimSpace(string(bootID)),
 		HealthPort: int32(listener.Addr().(*net.TCPAddr).Port),
