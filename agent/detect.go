@@ -58,6 +58,7 @@ type detection struct {
 	proved    bool          // a verdict has changed that no apply has seen
 	unproved  bool          // what the wire has proved could not be done
 	deaf      error         // why claims cannot be heard
+	relisten  bool          // the host could not listen any more somewhere
 	unlistens time.Time     // when listening is tried again
 	dumb      map[string]bool
 	inherited []want // what was bound here before the first object
@@ -254,9 +255,10 @@ func (k *Keeper) listen(ctx context.Context, now time.Time) {
 // detect judges what was heard, sends the probes that are due as fast as the pace allows, acts on what was decided, and
 // returns when it is to be called again.
 func (k *Keeper) detect(ctx context.Context, now time.Time) (time.Duration, bool) {
-	if k.deaf != nil && !now.Before(k.unlistens) {
+	if k.deaf == nil && k.relisten || k.deaf != nil && !now.Before(k.unlistens) {
 		k.listen(ctx, now)
 	}
+	k.relisten = false
 	for _, c := range k.claims {
 		if k.conflicts.Heard(now, c.Interface, c.IP, c.HardwareAddr) {
 			k.metrics.claimed()

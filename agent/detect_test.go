@@ -372,3 +372,21 @@ func TestWhoCannotListenSaysSo(t *testing.T) {
 	assert.Nil(t, meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection))
 	assert.NotEmpty(t, s.host.watched)
 }
+
+// What could be heard at first, and cannot be any more, is said, too.
+func TestWhoGoesDeafSaysSo(t *testing.T) {
+	s := newStage(t)
+	s.watch(order(1, hold(vip4)))
+	s.play(time.Minute)
+	require.Nil(t, meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection))
+	s.host.deaf = errors.New("no socket")
+	s.keeper.Notice(netif.Event{Kind: netif.DeafEvent, Interface: "eth0"})
+	s.play(time.Second)
+	c := meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection)
+	require.NotNil(t, c)
+	assert.Equal(t, ReasonNotListening, c.Reason)
+	assert.Contains(t, c.Message, "no socket")
+	s.host.deaf = nil
+	s.play(10 * time.Second)
+	assert.Nil(t, meta.FindStatusCondition(s.status.Conditions, v1alpha1.ConditionConflictDetection))
+}

@@ -113,9 +113,14 @@ func (k *Keeper) Notice(event netif.Event) {
 	if event.Kind == netif.LostEvent {
 		k.metrics.watchBegan()
 	}
-	if event.Kind == netif.ClaimEvent {
+	switch event.Kind {
+	case netif.ClaimEvent:
 		k.claims = append(k.claims, event)
 		return
+	case netif.DeafEvent:
+		k.relisten = true
+		return
+	default:
 	}
 	if event.Kind == netif.LinkEvent && (event.Moved || !event.Running) && k.announcesOn(event.Interface) {
 		if event.Running {

@@ -28,8 +28,9 @@ const (
 // that all other traffic costs nothing.
 type ears struct {
 	// find looks an interface up by its name.
-	find  func(name string) (Link, error)
-	ours  hardware
+	find func(name string) (Link, error)
+	ours hardware
+	// heard are claims, and what keeps them from being heard.
 	heard chan Event
 	// dropped counts what was not told although it was news.
 	dropped atomic.Uint64
@@ -333,15 +334,26 @@ func (e *ear) socket() *packet.Conn {
 	}
 }
 
+// reopen tries again where there was nothing to listen on. Whoever watches is told when it cannot: Listen says why.
 func (e *ear) reopen() {
 	link, err := e.ears.find(e.uplink)
-	if err != nil {
+	if errors.Is(err, ErrNoInterface) {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.conn == nil && !e.closed {
-		_ = e.openOn(link) // Listen says why, this one tries again
+	if e.conn != nil || e.closed {
+		return
+	}
+	if err == nil {
+		err = e.openOn(link)
+	}
+	if err == nil {
+		return
+	}
+	select {
+	case e.ears.heard <- Event{Kind: DeafEvent, Interface: e.uplink}:
+	default: // there is more to hear than anybody listens to; the next attempt tells it
 	}
 }
 

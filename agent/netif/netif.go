@@ -181,6 +181,9 @@ const (
 	// ClaimEvent says that another machine has said on the wire that an address is at it, asked or unasked: an ARP
 	// packet with the address as its sender, or a neighbour advertisement with the address as its target.
 	ClaimEvent EventKind = "claim"
+	// DeafEvent says that claims cannot be heard any more on the uplink Interface, although it is up: Listen, called
+	// again, says why or finds that they can. It is repeated as long as that is so.
+	DeafEvent EventKind = "deaf"
 	// LostEvent says that changes may have been missed: the watch began anew.
 	LostEvent EventKind = "lost"
 )
@@ -188,7 +191,7 @@ const (
 // Event is a change that the kernel told of.
 type Event struct {
 	Kind EventKind
-	// Interface of a link event, and the uplink of a claim.
+	// Interface of a link event, and the uplink of a claim or a deaf event.
 	Interface string
 	// Index of the interface of an address event.
 	Index int

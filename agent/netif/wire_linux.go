@@ -37,9 +37,9 @@ func (h *Host) known(uplink string) (Link, bool) {
 // others. A claim is told at most ten times a second for each hardware address, except in answer to a Probe. It is
 // cheap to call again for every change of the addresses: nothing is lost about those that stay.
 //
-// Listening goes on by itself on an uplink that goes down or away and comes back. An uplink that is down, or that has
-// no segment, such as a tunnel, is no error: nobody can claim anything there. The errors of several uplinks are
-// joined, and each names its uplink; the others are listened on all the same.
+// Listening goes on by itself on an uplink that goes down or away and comes back; Watch sends a DeafEvent when it cannot.
+// An uplink that is down, or that has no segment, such as a tunnel, is no error: nobody can claim anything there. The
+// errors of several uplinks are joined, and each names its uplink; the others are listened on all the same.
 func (h *Host) Listen(watched map[string][]netip.Addr) error {
 	if err := h.knowLinks(); err != nil {
 		return fmt.Errorf("listen for claims: %w", err)
