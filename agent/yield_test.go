@@ -92,6 +92,23 @@ func TestThousandsOfNewAddressesAreServedInTime(t *testing.T) {
 	assert.EqualValues(t, 3000, s.status.Bound)
 }
 
+// A new address does not wait until thousands that are held were checked after an absence.
+func TestANewAddressIsServedAtOnceOnAFullNode(t *testing.T) {
+	s := newStage(t)
+	var all []v1alpha1.Address
+	for i := range 4500 {
+		all = append(all, hold(netip.AddrFrom4([4]byte{10, 0, byte(1 + i/250), byte(i % 250)}).String()))
+	}
+	s.watch(order(1, all...))
+	s.play(time.Minute)
+	require.EqualValues(t, 4500, s.status.Bound)
+	s.keeper.Reconnected()
+	s.play(200 * time.Millisecond)
+	s.watch(order(2, append(all, hold("10.0.200.1"))...))
+	s.play(500 * time.Millisecond)
+	assert.Positive(t, s.announced("10.0.200.1"))
+}
+
 // What a cloud routes to the host is not given up because the cloud's router answers for it.
 func TestARestartedAgentKeepsWhatIsRouted(t *testing.T) {
 	const routed = "203.0.113.4"

@@ -104,6 +104,7 @@ type Probe struct {
 type Detector struct {
 	entries   map[netip.Addr]*entry
 	queue     queue                 // of entries whose next round is to begin
+	tested    queue                 // of those that are tested whose round is to begin
 	rounds    queue                 // of those whose round has begun
 	asking    map[netip.Addr]*entry // those that wait for an answer of the API server
 	contested map[netip.Addr]*entry

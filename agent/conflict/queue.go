@@ -10,8 +10,11 @@ import (
 func (d *Detector) at(e *entry, due time.Time) {
 	d.drop(e)
 	e.due, e.in = due, &d.queue
-	if e.step == probing && e.sent > 0 {
+	switch {
+	case e.step == probing && e.sent > 0:
 		e.in = &d.rounds
+	case e.verdict == Tested:
+		e.in = &d.tested
 	}
 	heap.Push(e.in, e)
 }
@@ -24,18 +27,20 @@ func (d *Detector) drop(e *entry) {
 }
 
 // first returns the entry to look at first, or nil. When probes are paced, rounds that have begun are ended before others
-// begin: of thousands of new addresses the first can be bound while the last are not probed yet.
+// begin: of thousands of new addresses the first can be bound while the last are not probed yet. And new addresses are
+// probed before the others: one waits to be bound, while thousands that are held and checked anew are served meanwhile.
 func (d *Detector) first(now time.Time) *entry {
-	switch {
-	case len(d.rounds) == 0 && len(d.queue) == 0:
-		return nil
-	case len(d.rounds) == 0:
-		return d.queue[0]
-	case len(d.queue) == 0 || !d.rounds[0].due.After(now) || d.rounds[0].due.Before(d.queue[0].due):
-		return d.rounds[0]
-	default:
-		return d.queue[0]
+	var first *entry
+	for _, q := range [...]queue{d.rounds, d.tested, d.queue} {
+		switch {
+		case len(q) == 0:
+		case !q[0].due.After(now):
+			return q[0]
+		case first == nil || q[0].due.Before(first.due):
+			first = q[0]
+		}
 	}
+	return first
 }
 
 // queue is a heap of entries by time, then by address.
