@@ -43,6 +43,11 @@ import (
 func (a *Allocator) Assign(req lb.Request) Result {
 	s := a.know(&req)
 	p := a.plan(s, &req)
+	if a.takeOrders(s, p.orders) {
+		// They take room, also from a family that was decided before: the answer is the one to the next question.
+		p = a.plan(s, &req)
+		a.takeOrders(s, p.orders)
+	}
 	leases := make([]lb.Lease, 0, len(p.want))
 	for _, l := range s.leases {
 		l.leaving = true
@@ -63,9 +68,6 @@ func (a *Allocator) Assign(req lb.Request) Result {
 	}
 	var orders []Order
 	for _, from := range p.orders {
-		if s.order(from.family) == nil {
-			a.takeOrder(s, from)
-		}
 		orders = append(orders, s.order(from.family).order())
 	}
 	ports, leavePorts := a.grantPorts(s, p.ports)

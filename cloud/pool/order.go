@@ -125,10 +125,18 @@ func (s *service) order(f lb.Family) *order {
 	return nil
 }
 
-func (a *Allocator) takeOrder(s *service, from *space) {
-	a.ordered++
-	s.orders = append(s.orders, &order{service: s, space: from, taken: a.ordered})
-	from.ordered++
+// takeOrders has the Service order from the spaces, and reports whether one of the orders is new.
+func (a *Allocator) takeOrders(s *service, spaces []*space) (taken bool) {
+	for _, from := range spaces {
+		if s.order(from.family) != nil {
+			continue
+		}
+		a.ordered++
+		s.orders = append(s.orders, &order{service: s, space: from, taken: a.ordered})
+		from.ordered++
+		taken = true
+	}
+	return taken
 }
 
 func (a *Allocator) dropOrder(s *service, f lb.Family) {

@@ -211,6 +211,14 @@ func TestSharersBuyOnce(t *testing.T) {
 }
 
 // A move to a bought address leaves the old one only when the new one is there.
+// TestOrderTakesRoomFromTheOtherFamily: what one family orders takes the last room of the pool that the other one would
+// have waited for in vain. It is served by the next pool at once, and not only when it is asked for again.
+func TestOrderTakesRoomFromTheOtherFamily(t *testing.T) {
+	a := pool.New([]config.Pool{rented("rented", atMost(2), prio(1)), aPool("open", "192.0.2.10")})
+	orders(t, a, web("default/a", key("k")), nil, lb.IPv4)
+	orders(t, a, web("default/b", key("k"), families(lb.PreferDualStack, dual...)), []string{"192.0.2.10@open"}, lb.IPv6)
+}
+
 func TestMoveToBoughtAddress(t *testing.T) {
 	a := pool.New([]config.Pool{aPool("office", "192.0.2.0/30"), rented("rented")})
 	gets(t, a, web("default/a"), "192.0.2.0@office")
