@@ -18,9 +18,9 @@ func TestExamples(t *testing.T) {
 		directory string
 		agents    int
 	}{
-		{"manifests/example-updater", 0}, // before the others, because nothing takes their agents away again
-		{"manifests/example", 1},
-		{"manifests/example-hetzner", 1},
+		{"manifests/overlays/updater", 0}, // before the others, because nothing takes their agents away again
+		{"manifests/overlays/bare-metal", 1},
+		{"manifests/overlays/hetzner", 1},
 	} {
 		t.Run(row.directory, func(t *testing.T) {
 			require.NoError(t, c.Apply(t.Context(), row.directory))

@@ -61,7 +61,7 @@ func all[T runtime.Object](objects []runtime.Object) []T {
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 19, "example": 20, "example-hetzner": 21, "example-updater": 14} {
+	for directory, count := range map[string]int{"base": 19, "overlays/bare-metal": 20, "overlays/hetzner": 21, "overlays/updater": 14} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
@@ -71,7 +71,7 @@ func TestEveryObjectDecodesStrictly(t *testing.T) {
 // After what a user edits, nothing of the base is left to fill in: images, a cloud-config that this version serves, and
 // the files that it names.
 func TestExamplesAreComplete(t *testing.T) {
-	for _, directory := range []string{"example", "example-hetzner", "example-updater"} {
+	for _, directory := range []string{"overlays/bare-metal", "overlays/hetzner", "overlays/updater"} {
 		t.Run(directory, func(t *testing.T) {
 			objects := render(t, directory)
 			deployment := all[*appsv1.Deployment](objects)[0]
@@ -120,7 +120,7 @@ func flag(pod corev1.PodSpec, name string) string {
 // Where no address is bound there is nothing of the agents: no pod that is root on a node, and no account that could be
 // stolen. The rest is what everybody applies.
 func TestWithoutAgents(t *testing.T) {
-	objects := render(t, "example-updater")
+	objects := render(t, "overlays/updater")
 	assert.Empty(t, all[*appsv1.DaemonSet](objects))
 	for _, account := range all[*corev1.ServiceAccount](objects) {
 		assert.NotContains(t, account.Name, "agent")
@@ -179,7 +179,7 @@ func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
 // The policy is about whom the DaemonSet runs as; a policy without a binding, or about somebody else, would let everything
 // pass and nobody would notice.
 func TestAgentsAreHeldToTheirNode(t *testing.T) {
-	for _, directory := range []string{"base", "example", "example-hetzner"} {
+	for _, directory := range []string{"base", "overlays/bare-metal", "overlays/hetzner"} {
 		t.Run(directory, func(t *testing.T) {
 			objects := render(t, directory)
 			agents := all[*appsv1.DaemonSet](objects)[0]
@@ -267,7 +267,7 @@ func TestContainersAreConfined(t *testing.T) {
 // The controller connects to the health port of every agent, at the node's own address, and tells of what it finds there
 // by an event on the Node.
 func TestAgentsCanBeProbed(t *testing.T) {
-	for _, directory := range []string{"base", "example", "example-hetzner"} {
+	for _, directory := range []string{"base", "overlays/bare-metal", "overlays/hetzner"} {
 		t.Run(directory, func(t *testing.T) {
 			objects := render(t, directory)
 			agent := all[*appsv1.DaemonSet](objects)[0].Spec.Template.Spec
