@@ -9,6 +9,11 @@ import (
 const (
 	// chaseInterval is how often an address is announced while its predecessor may still answer for it.
 	chaseInterval = time.Second
+	// reminderInterval is how often an address is announced for as long as it is held. A segment that was in two parts
+	// has two nodes that each believe that they alone hold an address, and neighbours that believe either: nobody tells
+	// them that it is whole again. By the next reminder both nodes hear of each other, and all neighbours of the one that
+	// stays. 10,000 addresses are 170 frames a second to the segment.
+	reminderInterval = time.Minute
 	// announceRate and announceBurst keep 500 addresses that arrive at once from flooding the segment.
 	announceRate  = 1000
 	announceBurst = 100
@@ -163,9 +168,7 @@ func (a *announcer) done(now time.Time, s *series, err error) {
 		s.due = now.Add(chaseInterval)
 		s.sent = min(s.sent+1, len(announceGaps))
 	default:
-		s.sent++
-		heap.Remove(&a.queue, s.at)
-		return
+		s.due = now.Add(reminderInterval)
 	}
 	heap.Fix(&a.queue, s.at)
 }

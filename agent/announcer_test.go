@@ -27,7 +27,7 @@ func sent(a *announcer, from time.Time, seconds int) []float64 {
 	return times
 }
 
-func TestAnnouncementsRepeatAndEnd(t *testing.T) {
+func TestAnnouncementsRepeatAndThenRemind(t *testing.T) {
 	a, ip := newAnnouncer(), netip.MustParseAddr("10.0.0.10")
 	a.hold(noon, ip, "eth0", false)
 	assert.False(t, a.announced(ip))
@@ -36,7 +36,8 @@ func TestAnnouncementsRepeatAndEnd(t *testing.T) {
 
 	later := noon.Add(time.Minute)
 	a.hold(later, ip, "eth0", false)
-	assert.Empty(t, sent(a, later, 10), "asking again changes nothing")
+	assert.Equal(t, []float64{8, 68}, sent(a, later, 120), "asking again changes nothing")
+	later = later.Add(2 * time.Minute)
 	a.hold(later, ip, "eth1", false)
 	assert.Equal(t, []float64{0, 1, 2, 4, 8}, sent(a, later, 60), "another uplink has not heard of it")
 	a.restart(later, ip)

@@ -255,10 +255,23 @@ func (c *checker) served(name string, ip netip.Addr, say func(string, ...any)) {
 		return
 	}
 	if route := c.w.segment.routes[ip]; route != nil && !slices.Equal(route, answering[0].mac) && !c.edits[ip] {
-		if sent := c.sent[ip]; !c.learned[ip].missed[answering[0]] && (sent.from != answering[0] || sent.at < c.learned[ip].at) {
+		if sent := c.sent[ip]; sent.from != answering[0] || sent.at < c.learned[ip].at {
 			say("the router sends %s of %s to %s, and %s has not told it", ip, name, route, holders[0])
 		}
 	}
+}
+
+// misled reports whether the router sends an address to whoever announced it last while a machine that has it could not
+// hear that. Nobody there knows that anything is wrong.
+func (c *checker) misled() bool {
+	for ip, route := range c.w.segment.routes {
+		for _, st := range c.w.segment.answering(ip) {
+			if c.learned[ip].missed[st] && !slices.Equal(route, st.mac) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unwatched reports whether conflict detection is off for an address.

@@ -14,4 +14,5 @@ var regressions = map[string]uint64{
 	"a successor announces what it has":                              4,
 	"an entry stays until its agent has let go":                      3,
 	"neighbours that believed a claim nobody stands behind are told": 444,
+	"neighbours are reminded of who holds an address":                94,
 }

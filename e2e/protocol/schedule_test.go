@@ -49,6 +49,8 @@ const (
 	calm  = 6 * time.Second
 	// patience is how much longer it takes until a node is given up that answers probes, but not the API server.
 	patience = 45 * time.Second
+	// reminded is how much longer it takes until a router that heard the wrong one last, and a holder that did not, are told.
+	reminded = 65 * time.Second
 )
 
 // simulate runs the schedule of a seed and returns the invariants that it broke.
@@ -99,6 +101,9 @@ func simulate(seed uint64, trace *bytes.Buffer) (broken []string) {
 		well += patience
 	}
 	w.run(well)
+	if w.check.misled() {
+		w.run(well + reminded)
+	}
 	for until := w.now + calm; w.now < until && len(w.broken) == 0; w.run(w.now + 500*time.Millisecond) {
 		for _, text := range w.check.amiss() {
 			w.breach("%s", text)
