@@ -19,13 +19,15 @@ const (
 
 // Node is the minimal view of a Node: what decides whether it may carry an address.
 type Node struct {
-	Name     string
-	UID      string
-	Labels   map[string]string
-	Taints   []corev1.Taint
-	Ready    Readiness
-	Cordoned bool
-	Deleting bool
+	Name   string
+	UID    string
+	Labels map[string]string
+	Taints []corev1.Taint
+	Ready  Readiness
+	// ShuttingDown: the kubelet says that it is NotReady because its host shuts down.
+	ShuttingDown bool
+	Cordoned     bool
+	Deleting     bool
 	// BootID of the kernel that the kubelet runs on, as in status.nodeInfo.
 	BootID string
 	// ProviderID as in spec.providerID.

@@ -75,6 +75,9 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 		if place.Unheard(v) != "" {
 			n.UnknownSince = now
 		}
+		if place.Unheard(v) == "" && place.NotReady(v) != "" {
+			n.NotReadySince = now
+		}
 		l.candidates = append(l.candidates, n.Candidate)
 	}
 	slices.SortFunc(l.candidates, func(a, b *place.Candidate) int { return cmp.Compare(a.Name, b.Name) })

@@ -138,6 +138,12 @@ func (l *Ledger) SetNode(v lb.Node, now time.Time) {
 	case unheard && n.UnknownSince.IsZero():
 		n.UnknownSince = now
 	}
+	switch {
+	case place.NotReady(v) == "", place.Unheard(v) != "":
+		n.NotReadySince = time.Time{}
+	case n.NotReadySince.IsZero():
+		n.NotReadySince = now
+	}
 	n.Node = v
 	n.goneSince = time.Time{}
 	l.seekServer(n, now)

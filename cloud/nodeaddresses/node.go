@@ -13,6 +13,10 @@ import (
 // (k8s.io/cloud-provider/api, AnnotationAlphaProvidedIPAddr).
 const annotationProvidedIP = "alpha.kubernetes.io/provided-node-ip"
 
+// messageShuttingDown is in the message of the Ready condition while the kubelet shuts its host down gracefully
+// (k8s.io/kubernetes pkg/kubelet/nodeshutdown, ShutdownStatus). Where it is worded otherwise the node counts as NotReady.
+const messageShuttingDown = "node is shutting down"
+
 // NodeOf reads what decides whether a Node may carry addresses.
 func NodeOf(n *corev1.Node) lb.Node {
 	v := lb.Node{
@@ -38,6 +42,7 @@ func NodeOf(n *corev1.Node) lb.Node {
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			v.Ready = lb.Readiness(c.Status)
+			v.ShuttingDown = c.Status == corev1.ConditionFalse && strings.Contains(c.Message, messageShuttingDown)
 		}
 	}
 	return v

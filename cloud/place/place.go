@@ -29,6 +29,11 @@ const AckTimeout = 5 * time.Second
 // outage of the API server the condition of a node that is well may be Unknown for some seconds.
 const UnknownGrace = time.Minute
 
+// NotReadyGrace is how long a node keeps its addresses whose kubelet says that it is not ready, unless its host shuts down:
+// a kubelet that restarts says so until it has looked at everything, at the latest with its next status after 10 s, and
+// what the node carries is served all the while.
+const NotReadyGrace = 30 * time.Second
+
 // ReturnGrace is how much later than another node a node may be heard again after an outage that both had part in: a
 // kubelet writes its status every 10 s, and the node lifecycle controller looks every 5 s.
 const ReturnGrace = 20 * time.Second
@@ -92,6 +97,8 @@ type Candidate struct {
 	// UnknownSince is since when the control plane says that it does not hear of the node (Unheard), or later when that has
 	// to count less; zero while it does.
 	UnknownSince time.Time
+	// NotReadySince is since when the node's kubelet says that it is not ready (NotReady); zero while it does not.
+	NotReadySince time.Time
 }
 
 // rebooted reports whether what the agent had bound is gone, and the agent is not there to bind it again.
@@ -167,6 +174,12 @@ func StandingOf(d Demand, n *Candidate, now time.Time) (Standing, string, time.T
 	if n.Cordoned && d.EvacuateCordoned {
 		return Leaving, "cordoned", never
 	}
+	if why := NotReady(n.Node); why != "" {
+		if until := n.NotReadySince.Add(NotReadyGrace); !n.ShuttingDown && now.Before(until) {
+			return Fine, "", until
+		}
+		return Leaving, why, never
+	}
 	return Fine, "", never
 }
 
@@ -183,13 +196,25 @@ func Unheard(n lb.Node) string {
 	}
 }
 
+// NotReady is what a node's kubelet says that keeps addresses off it; empty when nothing does. The taint outlives the
+// condition as in Unheard.
+func NotReady(n lb.Node) string {
+	switch {
+	case n.ShuttingDown:
+		return "shutting down"
+	case n.Ready != lb.Ready:
+		return "not Ready"
+	case hasTaint(n.Taints, corev1.TaintNodeNotReady):
+		return "tainted " + corev1.TaintNodeNotReady
+	default:
+		return ""
+	}
+}
+
 // unfit names the first rule that keeps an address off a living node, whether it is there already or not.
 func unfit(d Demand, n *Candidate) string {
 	if n.Deleting {
 		return "being deleted"
-	}
-	if n.Node.Ready != lb.Ready {
-		return "not Ready"
 	}
 	if d.Account != "" && !slices.Contains(n.Accounts, d.Account) {
 		return fmt.Sprintf("without a server in account %s", d.Account)
@@ -205,7 +230,9 @@ func unfit(d Demand, n *Candidate) string {
 	for i := range n.Taints {
 		t := &n.Taints[i]
 		switch {
-		case t.Key == corev1.TaintNodeNotReady, t.Key == taintToBeDeleted:
+		case t.Key == corev1.TaintNodeNotReady:
+			// NotReady has the say.
+		case t.Key == taintToBeDeleted:
 			return "tainted " + t.Key
 		case t.Effect == corev1.TaintEffectNoExecute && !tolerated(d.Tolerations, t):
 			return fmt.Sprintf("tainted %s (NoExecute)", t.Key)
@@ -227,7 +254,7 @@ func Excluded(l map[string]string) bool {
 // Ineligible names the first rule that keeps an address from being granted to a node; empty when there is none.
 func Ineligible(d Demand, c *Candidate) string {
 	// What time may still bring counts as having come: a node in doubt gets nothing new.
-	if s, why, _ := StandingOf(d, c, c.UnknownSince.Add(UnknownGrace)); s != Fine {
+	if s, why, _ := StandingOf(d, c, latest(c.UnknownSince.Add(UnknownGrace), c.NotReadySince.Add(NotReadyGrace))); s != Fine {
 		return why
 	}
 	switch {
@@ -254,6 +281,13 @@ func Ineligible(d Demand, c *Candidate) string {
 		return "where binding the address was tried just now"
 	}
 	return ""
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func reaches(d Demand, c *Candidate) bool {
