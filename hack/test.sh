@@ -16,7 +16,12 @@ mkdir -p _output
 
 # Prints the output of go test -v while it comes, without starts and successes of subtests, and counts.
 report() {
-  awk '
+  local options=()
+  # Debian's awk waits for a block of input if it is not told otherwise.
+  if [[ $(readlink -f "$(command -v awk)") == *mawk ]]; then
+    options=(-W interactive)
+  fi
+  awk "${options[@]}" '
     /^=== (RUN|PAUSE|CONT|NAME)/ { next }
     /^ +--- PASS/ { sub_pass++; next }
     /^ +--- FAIL/ { sub_fail++ }
