@@ -62,6 +62,8 @@ func newBalancer(t *testing.T) *loadBalancer {
 		Reload: func(ctx context.Context) error { return l.there(func() error { return l.nginx.Reload(ctx) }) },
 		// The habit that hurts: what changes during a reload waits for the next one.
 		ReloadTime: 200 * time.Millisecond,
+		// The other habit, of truncating a file first, hurts by chance.
+		Whole: true,
 	})
 	return l
 }

@@ -53,9 +53,13 @@ type directory string
 
 func (d directory) path(name string) string { return filepath.Join(string(d), name+ending) }
 
-// write truncates and then writes, as the real one does.
+// write replaces the file in one step.
 func (d directory) write(name, content string) error {
-	return os.WriteFile(d.path(name), []byte(content), 0o644)
+	next := d.path(name) + ".next" // which nginx does not include
+	if err := os.WriteFile(next, []byte(content), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(next, d.path(name))
 }
 
 func (d directory) remove(name string) error {

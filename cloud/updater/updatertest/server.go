@@ -38,6 +38,9 @@ type Options struct {
 	// WriteTime is how long a file is empty while it is written, TestTime how long nginx -t takes, after which a reload reads
 	// the files, and ReloadTime how long that takes.
 	WriteTime, TestTime, ReloadTime time.Duration
+	// Whole files only: one is replaced in one step and never empty, as the real one's are for a moment. A reload in that
+	// moment closes the port until the next one, which no caller can prevent: for those who count connections.
+	Whole bool
 	// Clock; nil: the real one.
 	Clock clock.Clock
 }
@@ -212,7 +215,10 @@ func (s *Server) act(c Call) reply {
 	if c.Method == http.MethodDelete {
 		err = s.files.remove(name)
 	} else {
-		if err = s.files.write(name, ""); err == nil {
+		if !s.options.Whole {
+			err = s.files.write(name, "")
+		}
+		if err == nil {
 			if s.options.WriteTime > 0 {
 				s.notice()
 				<-s.options.Clock.After(s.options.WriteTime)
