@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,16 +25,21 @@ func TestService(t *testing.T) {
 	m := install(t, officePool)
 
 	// EXTERNAL-IP means that it answers: one connection is made the moment it appears, and none is refused.
-	t.Run("the first connection succeeds, 100 times in a row", func(t *testing.T) {
+	t.Run("the first connection succeeds, 100 times", func(t *testing.T) {
 		namespace := m.Namespace(t, "first")
-		for i := range 100 {
-			service := m.create(t, cluster.LoadBalancer(namespace, fmt.Sprintf("web-%d", i)))
-			at := netip.AddrPortFrom(m.published(t, service), 80)
-			ctx, cancel := context.WithTimeout(t.Context(), cluster.Guard)
-			_, err := m.Client.Get(ctx, at, "/")
-			cancel()
-			require.NoError(t, err, "the first connection to %s, the address of %s", at, service.Name)
+		// Beside each other, because each of them waits for a second until kube-proxy has looked.
+		var rows sync.WaitGroup
+		for row := range 5 {
+			rows.Go(func() {
+				for i := range 20 {
+					service := cluster.LoadBalancer(namespace, fmt.Sprintf("web-%d-%d", row, i))
+					if !assert.NoError(t, m.firstConnection(t.Context(), service)) {
+						return
+					}
+				}
+			})
 		}
+		rows.Wait()
 	})
 
 	t.Run("a daemon of the host is not reached on the address", func(t *testing.T) {
@@ -160,6 +166,32 @@ func TestService(t *testing.T) {
 		m.heldBy(t, addr, only(holder.Name))
 		m.serves(t, addr)
 	})
+}
+
+// firstConnection creates the Service and makes one connection the moment its address appears.
+func (m *moored) firstConnection(ctx context.Context, service *corev1.Service) error {
+	if err := m.Endpoints(ctx, service, m.backends...); err != nil {
+		return err
+	}
+	if _, err := m.Kube.CoreV1().Services(service.Namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	var addrs []netip.Addr
+	err := cluster.Await(ctx, service.Name+" gets an address", func(ctx context.Context) (err error) {
+		if addrs, err = m.Published(ctx, service.Namespace, service.Name); err == nil && len(addrs) == 0 {
+			err = errors.New("its status holds none")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cluster.Guard)
+	defer cancel()
+	if _, err := m.Client.Get(ctx, netip.AddrPortFrom(addrs[0], 80), "/"); err != nil {
+		return fmt.Errorf("the first connection to %s, the address of %s: %w", addrs[0], service.Name, err)
+	}
+	return nil
 }
 
 // keptAlive opens a connection to the address; the returned function uses that same one again.
