@@ -13,7 +13,7 @@ test: build ## Run every test: unit, agent in namespaces, e2e. LONG=1: the long 
 lint: ## Check source, formatting, modules, scripts, generated files and manifests
 	hack/lint.sh
 
-e2e: build ## Run the e2e tests alone. LONG=1, KEEP=1 as for test; RUN=<regexp> selects
+e2e: build ## Run the e2e tests alone. LONG=1, KEEP=1 as for test; RUN=<regexp> selects; PARALLEL=<n> beside each other
 	hack/test.sh e2e
 
 simulate: ## Simulate the protocol under a million schedules of faults. SCHEDULES=<n>, FIRST=<seed>, or SEED=<n> TRACE=1

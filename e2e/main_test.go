@@ -3,10 +3,12 @@
 // types, its annotation keys and the stand-ins for Hetzner's API and for an updater.
 //
 // The tests need the built binaries (make e2e builds them) and root or unprivileged user namespaces. They leave
-// nothing behind on the machine, and two runs do not disturb each other.
+// nothing behind on the machine, and two runs do not disturb each other. So they run beside each other, but for those
+// that measure: see beside_test.go.
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -16,7 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Enter(m.Run)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if option("list") != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(besideEachOther(os.Stdout, func() int { return cluster.Enter(m.Run) }))
+}
 
 // start starts a cluster that lasts as long as the test.
 func start(t *testing.T, options cluster.Options) *cluster.Cluster {

@@ -3,8 +3,9 @@
 #
 #   hack/test.sh [unit|e2e]     default: both
 #
-# RUN=<regexp> runs only the tests whose names match. LONG=1 and KEEP=1 are read by the e2e tests. Whole output:
-# _output/test-unit.log, _output/test-e2e.log.
+# RUN=<regexp> runs only the tests whose names match. LONG=1 and KEEP=1 are read by the e2e tests. PARALLEL=<n> says how
+# many of those run beside each other; default: as many as there are processors. Whole output: _output/test-unit.log,
+# _output/test-e2e.log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=hack/steps.sh
@@ -53,7 +54,7 @@ unit() {
 # The e2e tests run real programs that the test cache knows nothing of, hence -count=1. One package, because go test
 # shows the output of several only when each has ended.
 e2e() {
-  go_test _output/test-e2e.log -count=1 -timeout 60m "${run[@]}" ./e2e
+  go_test _output/test-e2e.log -count=1 -timeout 60m ${PARALLEL:+-parallel="$PARALLEL"} "${run[@]}" ./e2e
 }
 
 if [[ -x hack/debian-packages.sh ]]; then
