@@ -51,9 +51,13 @@ func foreigners(t *testing.T, m *moored, neighbour *cluster.Backend) {
 		require.NoError(t, err)
 		proxied := netip.MustParsePrefix("10.90.0.192/29")
 		require.NoError(t, router.AnswerByProxy(proxied))
-		answers, err := m.Client.WhoHas(proxied.Addr())
-		require.NoError(t, err)
-		require.Len(t, answers, 1, "the router answers for what nobody has")
+		m.Eventually(t, "the router answers for what nobody has", func(context.Context) error {
+			answers, err := m.Client.WhoHas(proxied.Addr())
+			if err == nil && len(answers) != 1 {
+				err = fmt.Errorf("the answers are %v", answers)
+			}
+			return err
+		})
 		namespace := m.Namespace(t, "proxied")
 		var services []*corev1.Service
 		for i := range 5 {
