@@ -269,16 +269,22 @@ func (b *balanced) serve(t *testing.T, service *corev1.Service, pool string, bac
 func (b *balanced) served(t *testing.T, service *corev1.Service) uint16 {
 	t.Helper()
 	at := b.ports(t, service, 1)[0]
-	// kube-proxy serves a new node port up to a second later, and not on every node at the same moment.
-	b.Eventually(t, b.at(at).String()+" is served through every node", func(ctx context.Context) error {
+	b.throughEveryNode(t, at)
+	return at
+}
+
+// throughEveryNode waits until the client is answered at a TCP port through every node: kube-proxy serves a new node
+// port up to a second later, and not on every node at the same moment.
+func (b *balanced) throughEveryNode(t *testing.T, port uint16) {
+	t.Helper()
+	b.Eventually(t, b.at(port).String()+" is served through every node", func(ctx context.Context) error {
 		for range 2 * len(b.Nodes) {
-			if _, err := b.ask(ctx, at, corev1.ProtocolTCP); err != nil {
+			if _, err := b.ask(ctx, port, corev1.ProtocolTCP); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return at
 }
 
 // passesAtOnce makes one connection, now.
@@ -390,11 +396,4 @@ func (b *balanced) unfinished(t *testing.T, service *corev1.Service) {
 		}
 		return err
 	})
-}
-
-// port of a Service, served by the backends.
-func port(name string, protocol corev1.Protocol, number int32) corev1.ServicePort {
-	p := cluster.LoadBalancer("", "").Spec.Ports[0]
-	p.Name, p.Protocol, p.Port = name, protocol, number
-	return p
 }

@@ -72,6 +72,7 @@ func (b *balanced) life(t *testing.T) {
 		b.file(t, at[0], corev1.ProtocolUDP, "proxy_timeout 30s;")
 		b.file(t, at[1], corev1.ProtocolTCP, "proxy_timeout 600s;")
 
+		b.throughEveryNode(t, at[2])
 		end := b.keepsPassing(t, at[2])
 		b.edit(t, service, func(s *corev1.Service) {
 			s.Spec.Ports = append(s.Spec.Ports[:1], s.Spec.Ports[2], port("more", corev1.ProtocolUDP, 99))
@@ -254,4 +255,11 @@ func (b *balanced) nodeLife(t *testing.T) {
 func otherNodePort(number int32) int32 {
 	const low, size = 30000, 2768
 	return low + (number-low+size/2)%size
+}
+
+// port of a Service, served by the backends.
+func port(name string, protocol corev1.Protocol, number int32) corev1.ServicePort {
+	p := cluster.LoadBalancer("", "").Spec.Ports[0]
+	p.Name, p.Protocol, p.Port = name, protocol, number
+	return p
 }
