@@ -19,11 +19,23 @@ import (
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
-// Reasons of the ConflictDetection condition, when it is False.
+// Reasons of the ConflictDetection condition, when it is False. The controller shows them as events on the Node.
 const (
-	// ReasonProxyARP: a machine answers for every address on a segment.
+	// ReasonProxyARP says that a machine answers for every address on a segment, as a router with proxy ARP does.
+	//
+	// What to do: switch proxy ARP off there, or set `conflictDetection: off`; see
+	// [proxy ARP](../guides/failover.md#proxy-arp).
+	//
+	//reference:in NodeAddresses/ConflictDetection
+	//reference:event Node Warning
 	ReasonProxyARP = "ProxyARP"
-	// ReasonNotListening: the agent cannot hear what other machines claim.
+
+	// ReasonNotListening says that the agent cannot hear what other machines claim; the message says why.
+	//
+	// What to do: see that the agent has the capability `NET_RAW`, and that the uplink exists.
+	//
+	//reference:in NodeAddresses/ConflictDetection
+	//reference:event Node Warning
 	ReasonNotListening = "NotListening"
 )
 

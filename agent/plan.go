@@ -11,20 +11,6 @@ import (
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
-// Reasons of a FailedAddress.
-const (
-	ReasonInvalidAddress  = "InvalidAddress"
-	ReasonAddressInUse    = "AddressInUse"
-	ReasonInterfaceDown   = "InterfaceDown"
-	ReasonInterfaceFailed = "InterfaceFailed"
-	ReasonUplinkMissing   = "UplinkMissing"
-	ReasonKernelSettings  = "KernelSettings"
-	ReasonGuardFailed     = "GuardFailed"
-	ReasonBindFailed      = "BindFailed"
-	ReasonUnbindFailed    = "UnbindFailed"
-	ReasonProxyFailed     = "ProxyFailed"
-)
-
 // trouble is why an address cannot be served as things are.
 type trouble struct {
 	reason, message string

@@ -14,16 +14,6 @@ import (
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
-// Reasons of the Ready condition.
-const (
-	// ReasonReady: virtual addresses work on this host.
-	ReasonReady = "Ready"
-	// ReasonHostUnreadable: the agent cannot read the host's network, so it changes nothing.
-	ReasonHostUnreadable = "HostUnreadable"
-	// ReasonKubeProxyIPVS: kube-proxy runs in IPVS mode, where every node holds every virtual IP.
-	ReasonKubeProxyIPVS = "KubeProxyIPVS"
-)
-
 // messagesGiven is how many of the failed addresses come with a message; the others have their reason. A thousand times
 // that an uplink is missing would not fit into an object that has 5,000 entries already.
 const messagesGiven = 100

@@ -6,18 +6,56 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
-// Event reasons beside those of lb.Reason, which are used for refusals.
+// Event reasons beside those of lb.Reason. Their comments are the reference, as those of lb.Reason are.
 const (
-	// eventMoved: an address goes from one node to another.
+	// eventMoved says that an address goes from one node to another; the message says why.
+	//
+	// What to do: nothing.
+	//
+	//reference:event Service Normal
 	eventMoved = "AddressMoved"
-	// eventConfigRefused and eventConfigLoaded are about the controller's Pod: the cloud-config changed.
+
+	// eventConfigLoaded says that the changed cloud-config is in force.
+	//
+	// What to do: nothing, unless the message asks for a restart.
+	//
+	//reference:event Pod Normal
+	eventConfigLoaded = "CloudConfigLoaded"
+
+	// eventConfigRefused says that the changed cloud-config is not used; the last good one stays in force.
+	//
+	// What to do: correct every mistake that the message lists; `kubectl mooring validate` lists the same.
+	//
+	//reference:event Pod Warning
 	eventConfigRefused = "CloudConfigRefused"
-	eventConfigLoaded  = "CloudConfigLoaded"
-	// eventTokenAccepted and eventTokenRefused are about the controller's Pod: a token file changed.
+
+	// eventTokenAccepted says that a changed token is in use. The old one may be deleted.
+	//
+	// What to do: nothing.
+	//
+	//reference:event Pod Normal
 	eventTokenAccepted = "TokenAccepted"
-	eventTokenRefused  = "TokenRefused"
-	// eventNodeLost and eventFalseLoss are about a Node: the probe gave it up, and was wrong with that.
-	eventNodeLost  = "NodeLost"
+
+	// eventTokenRefused says that a changed token is not used; the last good one stays in use.
+	//
+	// What to do: write a token of the right project into the file. It is looked at when the file changes.
+	//
+	//reference:event Pod Warning
+	eventTokenRefused = "TokenRefused"
+
+	// eventNodeLost says that the probe has given the node up: its addresses move.
+	//
+	// What to do: look after the machine; see [a node dies](../guides/failover.md#a-node-dies).
+	//
+	//reference:event Node Warning
+	eventNodeLost = "NodeLost"
+
+	// eventFalseLoss says that the node was taken for lost, and lives.
+	//
+	// What to do: look at the network between the controller and the health port of the agent; see
+	// [false losses](../guides/failover.md#false-losses).
+	//
+	//reference:event Node Warning
 	eventFalseLoss = "FalseLoss"
 )
 

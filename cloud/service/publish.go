@@ -16,11 +16,20 @@ import (
 	"github.com/mooring-lb/mooring/cloud/ledger"
 )
 
-// Event reasons beside those of lb.Reason, which are used for refusals.
+// Event reasons beside those of lb.Reason. Their comments are the reference, as those of lb.Reason are.
 const (
-	// EventPublished: the Service has its addresses.
+	// EventPublished says that the addresses or ports of the Service answer, and stand in its status.
+	//
+	// What to do: nothing.
+	//
+	//reference:event Service Normal
 	EventPublished = "AddressPublished"
-	// EventAbandoned: a Service was forgotten without cleaning.
+
+	// EventAbandoned says that the Service went without being cleaned up, because of annotation `mooring.dev/abandon`.
+	//
+	// What to do: clean up by hand what the message lists.
+	//
+	//reference:event Service Warning
 	EventAbandoned = "Abandoned"
 )
 
