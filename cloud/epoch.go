@@ -13,6 +13,8 @@ import (
 
 // EpochName is the Lease whose leaseTransitions count leaderships. It is never held: it is a counter that is
 // raised by compare-and-swap.
+//
+//reference:keeps Lease, in the namespace of leader election
 const EpochName = "mooring-epoch"
 
 // epoch orders leaders. Each writes its number, the term, into whatever it decides; of two the higher counts.

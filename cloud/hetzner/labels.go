@@ -11,14 +11,35 @@ import (
 
 // The labels of a bought Floating IP. Only Mooring writes keys with this prefix: cloud/config refuses it in a pool's labels.
 const (
-	labelPrefix     = "mooring.dev/"
+	labelPrefix = "mooring.dev/"
+	// labelClusterUID is the UID of the cluster's namespace `kube-system`, by which the cluster knows what is its own.
+	//
+	//reference:mark label on Floating IPs at Hetzner
 	labelClusterUID = labelPrefix + "cluster-uid"
-	labelCluster    = labelPrefix + "cluster"
+	// labelCluster is `--cluster-name`, for people.
+	//
+	//reference:mark label on Floating IPs at Hetzner
+	labelCluster = labelPrefix + "cluster"
+	// labelServiceUID is the UID of the Service that it was bought for.
+	//
+	//reference:mark label on Floating IPs at Hetzner
 	labelServiceUID = labelPrefix + "service-uid"
-	labelNamespace  = labelPrefix + "namespace"
-	labelName       = labelPrefix + "name"
-	labelPool       = labelPrefix + "pool"
-	labelReclaim    = labelPrefix + "reclaim"
+	// labelNamespace is the namespace of that Service.
+	//
+	//reference:mark label on Floating IPs at Hetzner
+	labelNamespace = labelPrefix + "namespace"
+	// labelName is the name of that Service.
+	//
+	//reference:mark label on Floating IPs at Hetzner
+	labelName = labelPrefix + "name"
+	// labelPool is the pool that it was bought by.
+	//
+	//reference:mark label on Floating IPs at Hetzner
+	labelPool = labelPrefix + "pool"
+	// labelReclaim is `delete`, or `retain`: it outlives its Service.
+	//
+	//reference:mark label on Floating IPs at Hetzner
+	labelReclaim = labelPrefix + "reclaim"
 
 	reclaimDelete = "delete"
 	reclaimRetain = "retain"

@@ -22,8 +22,10 @@ import (
 	"github.com/mooring-lb/mooring/cloud/place"
 )
 
-// annotationEvacuated stands on a Node whose exclude label we set. Its value is what the label said before; empty when
-// there was none. Nothing but this command reads it.
+// annotationEvacuated stands on a Node whose exclude label `kubectl mooring evacuate` has set. Its value is what the label
+// said before; empty when there was none. Nothing but that command reads it.
+//
+//reference:mark annotation on Nodes
 const annotationEvacuated = "mooring.dev/evacuated"
 
 const (
