@@ -14,11 +14,15 @@ import (
 
 // Finalizer is set by the controller on every NodeAddresses, so that none disappears before the controller has
 // moved what its node carried.
+//
+//reference:mark finalizer on NodeAddresses
 const Finalizer = "mooring.dev/node-addresses"
 
 // AnnotationEpoch is the epoch of the controller that leads. A new leader sets it on every NodeAddresses before it reads
 // them, and each write of a spec is conditional on it: what an earlier leader has under way is refused from then on. The
 // agent does not read it.
+//
+//reference:mark annotation on NodeAddresses
 const AnnotationEpoch = "mooring.dev/epoch"
 
 // MaxAddresses is how many entries one NodeAddresses holds at most: 5,000 entries of about 230 bytes stay below
@@ -53,8 +57,10 @@ type NodeAddresses struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// Spec is what the node shall carry. Written by the controller alone.
 	// +optional
 	Spec NodeAddressesSpec `json:"spec,omitempty"`
+	// Status is what the node carries. Written by the node's agent alone.
 	// +optional
 	Status NodeAddressesStatus `json:"status,omitempty"`
 }
@@ -103,7 +109,9 @@ type Address struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
 	Services []ServiceReference `json:"services,omitempty"`
-	State    State              `json:"state"`
+	// State says what the agent does with the address. Hold: bind, announce, defend. Yield: stay bound, do neither.
+	// Release: unbind; the entry stays until the agent has acknowledged.
+	State State `json:"state"`
 	// Predecessor is the node that carried the address before. Empty: the address is new, probe before it is
 	// bound. Set: it moved here, do not probe, announce until the predecessor has acknowledged.
 	// +optional
@@ -133,10 +141,13 @@ type Address struct {
 
 // ServiceReference names a Service.
 type ServiceReference struct {
+	// Namespace of the Service.
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace"`
+	// Name of the Service.
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name"`
+	// UID of the Service, which tells it from a successor of the same name.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=64
 	UID types.UID `json:"uid"`
@@ -183,6 +194,7 @@ type NodeAddressesStatus struct {
 	// +optional
 	// +listType=atomic
 	HardwareAddresses []string `json:"hardwareAddresses,omitempty"`
+	// Conditions are Ready, and ConflictDetection when that is not possible.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -191,9 +203,11 @@ type NodeAddressesStatus struct {
 
 // FailedAddress is an address that the agent could not bind or unbind.
 type FailedAddress struct {
+	// Address that failed.
 	Address string `json:"address"`
-	// Reason in CamelCase, such as AddressInUse or InterfaceFailed.
+	// Reason in CamelCase, such as AddressInUse or InterfaceFailed; docs/reference/events.md has all of them.
 	Reason string `json:"reason"`
+	// Message for people, with the way out. Only the first failures have one.
 	// +optional
 	Message string `json:"message,omitempty"`
 	// HardwareAddress of the machine that answers for the address, for reason AddressInUse.
@@ -203,10 +217,12 @@ type FailedAddress struct {
 
 // ContestedAddress is an address that another machine answers for, too.
 type ContestedAddress struct {
+	// Address that is contested.
 	Address string `json:"address"`
-	// HardwareAddress of the other machine, and the interface on which it was heard.
+	// HardwareAddress of the other machine.
 	HardwareAddress string `json:"hardwareAddress"`
-	Interface       string `json:"interface"`
+	// Interface on which it was heard.
+	Interface string `json:"interface"`
 }
 
 // NodeAddress is one address of the host itself.
@@ -232,9 +248,13 @@ type NodeAddressesList struct {
 const (
 	// ConditionReady is True when the agent can do its work on this host; otherwise its message names what is in
 	// the way.
+	//
+	//reference:condition NodeAddresses
 	ConditionReady = "Ready"
 	// ConditionConflictDetection is False when conflicts cannot be detected on one of the host's segments, such as
 	// behind a router that answers for every address; its message names the segment and the reason. It is absent
 	// otherwise.
+	//
+	//reference:condition NodeAddresses
 	ConditionConflictDetection = "ConflictDetection"
 )
