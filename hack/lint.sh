@@ -96,16 +96,9 @@ dockerfile() {
   fi
 }
 
-# Links from one file of the repository to another.
+# Links from one file of the repository to another, and to the headings there.
 links() {
-  local file link broken=0
-  while read -r file; do
-    while read -r link; do
-      link=${link%%#*}
-      [[ -z "$link" || -e "$(dirname "$file")/$link" ]] || { echo "$file: links to $link, which does not exist"; broken=1; }
-    done < <(grep -oE '\]\([^)]+\)' "$file" | sed 's/^](//; s/)$//' | grep -vE '^[a-z]+:' || true)
-  done < <(git ls-files --cached --others --exclude-standard -- '*.md')
-  return "$broken"
+  git ls-files --cached --others --exclude-standard -- '*.md' | go run ./hack/links
 }
 
 step "tools" hack/tools.sh
