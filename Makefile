@@ -25,7 +25,7 @@ bench: build ## Run the benchmarks; print a table with what each figure is compa
 demo: build ## Show Mooring at work in a cluster of namespaces on this machine. KEEP=1 leaves it running
 	hack/demo.sh
 
-generate: ## Write the generated files: deepcopy functions and the CRD
+generate: ## Write the generated files: deepcopy functions, the CRD and docs/reference
 	hack/generate.sh
 
 image: ## Build the container images for linux/amd64 and linux/arm64. IMAGE_PREFIX=<registry/name>, PUSH=1

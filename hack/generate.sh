@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Generates from the types of the API what is written nowhere by hand: deepcopy functions and the CRD.
+# Generates what is written nowhere by hand: from the types of the API deepcopy functions and the CRD; from the whole
+# source the reference pages.
 #
 #   hack/generate.sh [directory]     write below this directory instead of into the tree
 set -euo pipefail
@@ -9,3 +10,6 @@ hack/tools.sh
 _output/bin/controller-gen paths=./agent/api/v1alpha1/... \
   object "output:object:dir=$to/agent/api/v1alpha1" \
   crd "output:crd:dir=$to/manifests/base/crd"
+# The page of flags asks the commands themselves. Their versions stand on no page, so they are built without.
+go build -o _output/reference/ ./cmd/... ./hack/reference
+_output/reference/reference -to "$to" -crd "$to/manifests/base/crd/mooring.dev_nodeaddresses.yaml" -binaries _output/reference
