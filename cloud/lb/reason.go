@@ -1,7 +1,7 @@
 package lb
 
-// Reason is a condition and event reason: CamelCase, stable, part of what users and their alerts depend on. Every place
-// that it is read in has a Warning event of the same reason when it appears, apart from Bound.
+// Reason is a condition and event reason: CamelCase, stable, part of what users and their alerts depend on. One that
+// comes to stand in a condition of a Service, apart from Bound, is also a Warning event there.
 //
 // The comments of the constants are the reference of events and conditions: hack/reference makes docs/reference/events.md
 // of them, here and wherever else a constant has such lines. reference:in names the conditions that the reason stands in,
