@@ -77,6 +77,9 @@ generated() {
   while read -r file; do
     diff -u "$file" "$fresh/$file" || stale=1
   done < <(cd "$fresh" && find . -type f)
+  for file in docs/reference/*.md; do
+    [[ -e "$fresh/$file" ]] || { echo "$file has no template in hack/reference/pages"; stale=1; }
+  done
   rm -r "$fresh"
   [[ $stale -eq 0 ]] || { echo "generated files are not current: run make generate"; return 1; }
 }
