@@ -15,13 +15,18 @@ import (
 )
 
 const (
-	guardChain = "input"
+	// guardInput keeps what is for the host from it. guardForward drops what would be sent on: the kernel makes an IPv6
+	// address its own only some time after it has taken it (net/ipv6/addrconf.c, addrconf_dad_work), and what comes in
+	// between is for nobody. Sent on, it would leave a flow in the kernel's connection tracking that kube-proxy's
+	// translation does not touch, for as long as the client keeps asking.
+	guardInput   = "input"
+	guardForward = "forward"
 	// guardPriority is behind the host's own filter (0) and behind IPVS, which takes its traffic out of the input
 	// hook at 98.
 	guardPriority = 99
 	// guardRule marks our rules; its number changes when their meaning does, so that a new agent replaces the
 	// table of an old one.
-	guardRule = "mooring guard 1"
+	guardRule = "mooring guard 2"
 	// elementsPerMessage keeps a message's element list below the 64 KiB of one netlink attribute.
 	elementsPerMessage = 1000
 	guardSendSpace     = 4 << 20
@@ -33,7 +38,7 @@ const (
 )
 
 // guardTable is the nftables table that keeps the host's own listeners off virtual addresses. What kube-proxy serves
-// is translated in the prerouting hook and never gets to input with a virtual address.
+// is translated in the prerouting hook and never gets to input or forward with a virtual address.
 type guardTable struct {
 	conn  *nftables.Conn
 	table *nftables.Table
@@ -58,7 +63,8 @@ func newGuardTable() (*guardTable, error) {
 	}, nil
 }
 
-// rules are, for each family: echo requests pass, IPv6 neighbour discovery passes, the rest is dropped.
+// rules are, for each family: what is for the host passes when it is an echo request or IPv6 neighbour discovery, the
+// rest is dropped.
 func (g *guardTable) rules(chain *nftables.Chain) []*nftables.Rule {
 	to := func(set *nftables.Set, family byte, offset, length uint32) []expr.Any {
 		return []expr.Any{
@@ -85,12 +91,13 @@ func (g *guardTable) rules(chain *nftables.Chain) []*nftables.Rule {
 	drop := func(match []expr.Any) []expr.Any {
 		return append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
 	}
-	list := [][]expr.Any{
-		icmp(to4(), unix.IPPROTO_ICMP, icmp4EchoRequest),
-		icmp(to6(), unix.IPPROTO_ICMPV6, icmp6EchoRequest),
-		icmp(to6(), unix.IPPROTO_ICMPV6, icmp6NeighborSolicitation, icmp6NeighborAdvertisement),
-		drop(to4()),
-		drop(to6()),
+	list := [][]expr.Any{drop(to4()), drop(to6())}
+	if chain.Name == guardInput {
+		list = append([][]expr.Any{
+			icmp(to4(), unix.IPPROTO_ICMP, icmp4EchoRequest),
+			icmp(to6(), unix.IPPROTO_ICMPV6, icmp6EchoRequest),
+			icmp(to6(), unix.IPPROTO_ICMPV6, icmp6NeighborSolicitation, icmp6NeighborAdvertisement),
+		}, list...)
 	}
 	rules := make([]*nftables.Rule, len(list))
 	for i, exprs := range list {
@@ -99,12 +106,15 @@ func (g *guardTable) rules(chain *nftables.Chain) []*nftables.Rule {
 	return rules
 }
 
-func (g *guardTable) chain() *nftables.Chain {
+func (g *guardTable) chains() []*nftables.Chain {
 	policy := nftables.ChainPolicyAccept
-	return &nftables.Chain{
-		Name: guardChain, Table: g.table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(guardPriority), Policy: &policy,
+	chain := func(name string, hook *nftables.ChainHook) *nftables.Chain {
+		return &nftables.Chain{
+			Name: name, Table: g.table, Type: nftables.ChainTypeFilter,
+			Hooknum: hook, Priority: nftables.ChainPriorityRef(guardPriority), Policy: &policy,
+		}
 	}
+	return []*nftables.Chain{chain(guardInput, nftables.ChainHookInput), chain(guardForward, nftables.ChainHookForward)}
 }
 
 // read says what the kernel holds of the table.
@@ -140,7 +150,7 @@ func (g *guardTable) read() (Guard, error) {
 	return state, nil
 }
 
-// structureIntact compares sets, chain and rules with what we make. A table that vanishes meanwhile is not intact.
+// structureIntact compares sets, chains and rules with what we make. A table that vanishes meanwhile is not intact.
 func (g *guardTable) structureIntact() (bool, error) {
 	sets, err := g.conn.GetSets(g.table)
 	if isMissing(err) {
@@ -156,15 +166,23 @@ func (g *guardTable) structureIntact() (bool, error) {
 			return false, nil
 		}
 	}
-	chain, err := g.conn.ListChain(g.table, guardChain)
+	for _, want := range g.chains() {
+		if intact, err := g.chainIntact(want); !intact || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (g *guardTable) chainIntact(want *nftables.Chain) (bool, error) {
+	chain, err := g.conn.ListChain(g.table, want.Name)
 	if isMissing(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read nftables chain %s %s: %w", GuardTable, guardChain, err)
+		return false, fmt.Errorf("read nftables chain %s %s: %w", GuardTable, want.Name, err)
 	}
-	if chain.Hooknum == nil || *chain.Hooknum != *nftables.ChainHookInput ||
-		chain.Priority == nil || *chain.Priority != guardPriority {
+	if chain.Hooknum == nil || *chain.Hooknum != *want.Hooknum || chain.Priority == nil || *chain.Priority != *want.Priority {
 		return false, nil
 	}
 	rules, err := g.conn.GetRules(g.table, chain)
@@ -172,17 +190,10 @@ func (g *guardTable) structureIntact() (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("list the rules of nftables chain %s %s: %w", GuardTable, guardChain, err)
+		return false, fmt.Errorf("list the rules of nftables chain %s %s: %w", GuardTable, want.Name, err)
 	}
-	if len(rules) != len(g.rules(chain)) {
-		return false, nil
-	}
-	for _, rule := range rules {
-		if !bytes.Equal(rule.UserData, []byte(guardRule)) {
-			return false, nil
-		}
-	}
-	return true, nil
+	foreign := func(rule *nftables.Rule) bool { return !bytes.Equal(rule.UserData, []byte(guardRule)) }
+	return len(rules) == len(g.rules(want)) && !slices.ContainsFunc(rules, foreign), nil
 }
 
 // build replaces the table in one transaction: there is no moment without it.
@@ -195,9 +206,11 @@ func (g *guardTable) build(ips []netip.Addr) error {
 			return fmt.Errorf("describe nftables set %s: %w", set.Name, err)
 		}
 	}
-	chain := g.conn.AddChain(g.chain())
-	for _, rule := range g.rules(chain) {
-		g.conn.AddRule(rule)
+	for _, chain := range g.chains() {
+		g.conn.AddChain(chain)
+		for _, rule := range g.rules(chain) {
+			g.conn.AddRule(rule)
+		}
 	}
 	if err := g.queue(ips, g.conn.SetAddElements); err != nil {
 		return err
