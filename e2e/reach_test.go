@@ -91,9 +91,8 @@ func (m *moored) untilAnswered(t *testing.T, addrs ...netip.Addr) []time.Duratio
 		select {
 		case <-ticker.C:
 		case <-guard:
-			answers, err := m.Client.WhoHas(left[0])
-			require.FailNow(t, "not all addresses answer", "%d of %d do not within %v, such as %s; on the wire that is %s %v, over TCP: %v\n%s",
-				len(left), len(addrs), cluster.Guard, left[0], m.whose(answers), err, m.answersAtOnce(t.Context(), left[0]), m.Dump(t.Context()))
+			require.FailNow(t, "not all addresses answer", "%d of %d do not within %v, such as %s\n%s\n%s",
+				len(left), len(addrs), cluster.Guard, left[0], m.unanswered(t.Context(), left[0]), m.Dump(t.Context()))
 		}
 	}
 	mu.Lock()
@@ -103,6 +102,24 @@ func (m *moored) untilAnswered(t *testing.T, addrs ...netip.Addr) []time.Duratio
 		outages = append(outages, answered[addr])
 	}
 	return outages
+}
+
+// unanswered says what can be found out about an address that does not answer one socket over UDP.
+func (m *moored) unanswered(ctx context.Context, addr netip.Addr) string {
+	answers, err := m.Client.WhoHas(addr)
+	text := fmt.Sprintf("on the wire that is %s %v, over TCP: %v\n", m.whose(answers), err, m.answersAtOnce(ctx, addr))
+	asked, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	answer, err := m.Client.AskUDP(asked, netip.AddrPortFrom(addr, 80))
+	text += fmt.Sprintf("another socket over UDP: %q %v\n", answer, err)
+	for _, node := range m.Nodes {
+		flows, err := node.Flows(80)
+		text += fmt.Sprintf("flows that %s knows: %v\n", node.Name, err)
+		for _, flow := range flows[:min(len(flows), 20)] {
+			text += flow + "\n"
+		}
+	}
+	return text
 }
 
 // uninterrupted connects to every address again and again until the returned function is called, which fails the test

@@ -192,6 +192,20 @@ func (h *Host) AskUDP(ctx context.Context, address netip.AddrPort) (string, erro
 	return string(answer[:n]), err
 }
 
+// Flows are the UDP flows to a port that the host's connection tracking knows, as the kernel prints them.
+func (h *Host) Flows(port uint16) (flows []string, err error) {
+	err = h.Do(func() error {
+		table, err := os.ReadFile("/proc/thread-self/net/nf_conntrack")
+		for line := range strings.Lines(string(table)) {
+			if strings.Contains(line, " udp ") && strings.Contains(line, fmt.Sprintf(" dport=%d ", port)) {
+				flows = append(flows, strings.TrimSpace(line))
+			}
+		}
+		return err
+	})
+	return flows, err
+}
+
 // Run runs a command on the host and returns what it prints.
 func (h *Host) Run(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
