@@ -8,9 +8,9 @@ source hack/steps.sh
 root=$PWD
 linter=$root/_output/bin/golangci-lint
 
-# The modules of the repository, apart from that of the tools, which holds no code of ours.
+# The modules of the repository, apart from those of the tools, which hold no code of ours.
 modules() {
-  git ls-files --cached --others --exclude-standard -- 'go.mod' '*/go.mod' | grep -v '^hack/tools/' | xargs -n 1 dirname
+  git ls-files --cached --others --exclude-standard -- 'go.mod' '*/go.mod' | grep -vE '^hack/(helm|tools)/' | xargs -n 1 dirname
 }
 
 go_code() {
@@ -32,7 +32,7 @@ architectures() {
 
 tidy() {
   local module
-  for module in $(modules) hack/tools; do
+  for module in $(modules) hack/helm hack/tools; do
     (cd "$module" && go mod tidy -diff) || { echo "$module: run go mod tidy there"; return 1; }
     if grep -nE '^toolchain ' "$module/go.mod"; then
       echo "$module/go.mod: no toolchain line, any Go that is new enough builds Mooring"
@@ -84,6 +84,18 @@ generated() {
   [[ $stale -eq 0 ]] || { echo "generated files are not current: run make generate"; return 1; }
 }
 
+# The chart with each of its examples, and as a package.
+chart() {
+  local chart=manifests/charts/mooring helm=_output/bin/helm example package
+  hack/build-helm.sh
+  for example in "$chart"/examples/*.yaml; do
+    "$helm" lint --strict --quiet "$chart" --values "$example"
+  done
+  package=$(mktemp -d)
+  "$helm" package "$chart" --destination "$package"
+  rm -r "$package"
+}
+
 dockerfile() {
   local need have
   grep -q '^RUN .*hack/build\.sh' Dockerfile || { echo "Dockerfile: build with hack/build.sh, as make build does"; return 1; }
@@ -112,6 +124,7 @@ step "go.mod and go.sum are tidy" tidy
 step "names" names
 step "scripts" scripts
 step "generated files are current" generated
+step "Helm chart" chart
 step "Dockerfile builds as make build does" dockerfile
 step "links in documents" links
 finish lint

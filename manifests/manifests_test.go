@@ -3,6 +3,10 @@
 package manifests_test
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -19,6 +23,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -27,26 +32,36 @@ import (
 	"github.com/mooring-lb/mooring/cloud/config"
 )
 
-// render builds a kustomization as kubectl does and decodes every object into its type, refusing unknown fields.
+// render builds a kustomization as kubectl does and decodes its objects.
 func render(t *testing.T, directory string) []runtime.Object {
 	t.Helper()
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), directory)
 	require.NoError(t, err)
+	rendered, err := resources.AsYaml()
+	require.NoError(t, err)
+	return decode(t, rendered)
+}
 
+// decode decodes every document into its type, refusing unknown fields.
+func decode(t *testing.T, rendered []byte) []runtime.Object {
+	t.Helper()
 	types := runtime.NewScheme()
 	require.NoError(t, scheme.AddToScheme(types))
 	require.NoError(t, apiextensionsv1.AddToScheme(types))
 	decoder := serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
 
 	var objects []runtime.Object
-	for _, resource := range resources.Resources() {
-		yaml, err := resource.AsYAML()
+	documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(rendered)))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
 		require.NoError(t, err)
-		object, _, err := decoder.Decode(yaml, nil, nil)
-		require.NoError(t, err, "%s %s", resource.GetKind(), resource.GetName())
+		object, _, err := decoder.Decode(document, nil, nil)
+		require.NoError(t, err, "%s", document)
 		objects = append(objects, object)
 	}
-	return objects
 }
 
 // all returns the objects of one type.
