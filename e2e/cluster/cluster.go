@@ -25,6 +25,8 @@ type Options struct {
 	NodeMonitorGracePeriod time.Duration
 	// Manifests is a directory that is applied with `kubectl apply -k` once the API server is ready; empty: none.
 	Manifests string
+	// Namespace that Mooring is installed in; empty: that of the manifests.
+	Namespace string
 	// Progress is told what is being waited for; nil: nobody is.
 	Progress func(format string, args ...any)
 }
@@ -69,6 +71,9 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	}
 	if options.NodeMonitorGracePeriod == 0 {
 		options.NodeMonitorGracePeriod = 4 * time.Second
+	}
+	if options.Namespace == "" {
+		options.Namespace = Namespace
 	}
 	if options.Progress == nil {
 		options.Progress = func(string, ...any) {}

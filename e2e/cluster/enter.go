@@ -280,6 +280,7 @@ func Root() (string, error) {
 // Binaries, from the root of the source tree.
 const (
 	KubeBinary       = "_output/bin/mooring-e2e-kube"
+	HelmBinary       = "_output/bin/helm"
 	ControllerBinary = "bin/mooring-cloud-controller-manager"
 	AgentBinary      = "bin/mooring-agent"
 	KubectlBinary    = "bin/kubectl-mooring"

@@ -56,11 +56,11 @@ func (c *Cluster) addController(ctx context.Context, host *Host, flags ...string
 		return nil, err
 	}
 	name := fmt.Sprintf("controller-%d", len(c.Controllers)+1)
-	deployment, err := c.Kube.AppsV1().Deployments(Namespace).Get(ctx, controllerAccount, metav1.GetOptions{})
+	deployment, err := c.Kube.AppsV1().Deployments(c.options.Namespace).Get(ctx, controllerAccount, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	env := map[string]string{"POD_NAME": name, "POD_NAMESPACE": Namespace}
+	env := map[string]string{"POD_NAME": name, "POD_NAMESPACE": c.options.Namespace}
 	args, err := containerArgs(deployment.Spec.Template.Spec, env)
 	if err != nil {
 		return nil, fmt.Errorf("deployment %s: %w", deployment.Name, err)
@@ -117,11 +117,11 @@ func (c *Cluster) StartAgent(ctx context.Context, node *Node, flags ...string) e
 	if err := c.built(AgentBinary); err != nil {
 		return err
 	}
-	daemonSet, err := c.Kube.AppsV1().DaemonSets(Namespace).Get(ctx, agentAccount, metav1.GetOptions{})
+	daemonSet, err := c.Kube.AppsV1().DaemonSets(c.options.Namespace).Get(ctx, agentAccount, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	env := map[string]string{"NODE_NAME": node.Name, "POD_NAMESPACE": Namespace}
+	env := map[string]string{"NODE_NAME": node.Name, "POD_NAMESPACE": c.options.Namespace}
 	args, err := containerArgs(daemonSet.Spec.Template.Spec, env)
 	if err != nil {
 		return fmt.Errorf("daemonset %s: %w", daemonSet.Name, err)
@@ -177,7 +177,7 @@ func (c *Cluster) AwaitAgent(ctx context.Context, node *Node) error {
 // the API server knows the node, for as long as the Pod exists. The Pod does nothing: the agent is a process.
 func (c *Cluster) AgentToken(ctx context.Context, node string) (string, error) {
 	mount := false
-	pod, err := c.Kube.CoreV1().Pods(Namespace).Create(ctx, &corev1.Pod{
+	pod, err := c.Kube.CoreV1().Pods(c.options.Namespace).Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: agentAccount + "-" + node + "-"},
 		Spec: corev1.PodSpec{
 			NodeName:                     node,
@@ -199,7 +199,7 @@ func (c *Cluster) AgentToken(ctx context.Context, node string) (string, error) {
 func (c *Cluster) token(ctx context.Context, account string, bound *authenticationv1.BoundObjectReference) (string, error) {
 	seconds := int64(24 * 60 * 60)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds, BoundObjectRef: bound}}
-	token, err := c.Kube.CoreV1().ServiceAccounts(Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	token, err := c.Kube.CoreV1().ServiceAccounts(c.options.Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("ask for a token of ServiceAccount %s: %w", account, err)
 	}
