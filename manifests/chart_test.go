@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,8 @@ import (
 )
 
 const chart = "charts/mooring"
+
+var emptyLines = regexp.MustCompile(`\n(\s*\n)+`)
 
 // helm runs helm, without a cluster, and returns what it prints; an error has what it complains of.
 func helm(t *testing.T, args ...string) (string, error) {
@@ -61,8 +64,8 @@ func example(name string, args ...string) []string {
 	return append([]string{"--values=" + chart + "/examples/" + name + ".yaml"}, args...)
 }
 
-// byName are the objects as YAML, by kind, namespace and name, without what need not be the same: the cloud-config's order
-// of keys and its comments.
+// byName are the objects as YAML, by kind, namespace and name, without what need not be the same: the order of keys and the
+// comments of the cloud-config, and the empty lines that kustomize puts into folded text before lines that are indented.
 func byName(t *testing.T, objects []runtime.Object) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -82,7 +85,7 @@ func byName(t *testing.T, objects []runtime.Object) map[string]string {
 		}
 		text, err := yaml.Marshal(object)
 		require.NoError(t, err)
-		texts[key] = string(text)
+		texts[key] = emptyLines.ReplaceAllString(string(text), "\n")
 	}
 	return texts
 }
