@@ -136,10 +136,7 @@ func TestChartRendersWhatTheOverlaysDo(t *testing.T) {
 		})
 		t.Run(overlay+" in another namespace, and with the file of the cloud-config", func(t *testing.T) {
 			// The way that the README has for kustomizations: to replace the name wherever it stands.
-			directory := t.TempDir()
-			for _, part := range []string{"base", "components", "overlays"} {
-				require.NoError(t, os.CopyFS(filepath.Join(directory, part), os.DirFS(part)))
-			}
+			directory := copied(t)
 			require.NoError(t, filepath.WalkDir(directory, func(file string, entry fs.DirEntry, err error) error {
 				if err != nil || entry.IsDir() {
 					return err
