@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
@@ -23,6 +24,8 @@ import (
 type cluster struct {
 	core      kubernetes.Interface
 	addresses nodeAddresses
+	// objects are those of which we have no types.
+	objects dynamic.Interface
 	// namespace that is asked for, or that of the context; given: it was asked for.
 	namespace string
 	given     bool
@@ -57,7 +60,11 @@ func connect(flags *genericclioptions.ConfigFlags) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{core: core, addresses: addresses, namespace: namespace, given: given}, nil
+	objects, err := dynamic.NewForConfig(rest)
+	if err != nil {
+		return nil, fmt.Errorf("client for the API server: %w", err)
+	}
+	return &cluster{core: core, addresses: addresses, objects: objects, namespace: namespace, given: given}, nil
 }
 
 // configSource is where the cloud-config is read.

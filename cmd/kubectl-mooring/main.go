@@ -1,5 +1,6 @@
 // Command kubectl-mooring is `kubectl mooring`: it shows how Mooring stands in a cluster, explains a Service, judges a
-// cloud-config and empties nodes. It is wiring and printing; what it says is found out in cloud/explain.
+// cloud-config, empties nodes and converts what other operators have. It is wiring and printing; what it says is found out
+// in cloud/explain and cloud/convert.
 package main
 
 import (
@@ -52,7 +53,8 @@ func newCommand(streams genericiooptions.IOStreams, clock clock.Clock, connect f
 		Use:   "kubectl-mooring",
 		Short: "Looks at Mooring in a cluster, and looks after it",
 		Long: `kubectl mooring shows where the addresses of a cluster are, explains why a
-Service has its address or has none, judges a cloud-config, and empties nodes.
+Service has its address or has none, judges a cloud-config, empties nodes, and
+converts what PaperLB and PlenusLB have.
 
 It speaks to the API server alone: not to the controller, not to an agent, and
 to nothing outside of the cluster. Beside the flags below it takes those of
@@ -78,7 +80,7 @@ kubectl that say how to reach a cluster, such as --server and --as.`,
 			f.Hidden = true
 		}
 	}
-	cmd.AddCommand(o.statusCommand(), o.explainCommand(), o.validateCommand(), o.evacuateCommand(), &cobra.Command{
+	cmd.AddCommand(o.statusCommand(), o.explainCommand(), o.validateCommand(), o.evacuateCommand(), o.convertCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this command",
 		Args:  cobra.NoArgs,

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
@@ -58,6 +59,7 @@ type console struct {
 	clock     clock.Clock
 	core      *fake.Clientset
 	addresses nodeAddresses
+	objects   dynamic.Interface
 	in        string
 	out, err  bytes.Buffer
 }
@@ -97,7 +99,7 @@ func (c *console) run(args ...string) error {
 		if !given {
 			namespace = metav1.NamespaceDefault
 		}
-		return &cluster{core: c.core, addresses: c.addresses, namespace: namespace, given: given}, nil
+		return &cluster{core: c.core, addresses: c.addresses, objects: c.objects, namespace: namespace, given: given}, nil
 	})
 	cmd.SetArgs(args)
 	return cmd.ExecuteContext(c.t.Context())
@@ -125,7 +127,7 @@ func (c *console) shows(golden string, args ...string) {
 // Help fits into a terminal, flags and examples included.
 func TestHelp(t *testing.T) {
 	c := newConsole(t)
-	for _, args := range [][]string{{}, {"status"}, {"explain"}, {"explain", "service"}, {"validate"}, {"evacuate"}, {"version"}} {
+	for _, args := range [][]string{{}, {"status"}, {"explain"}, {"explain", "service"}, {"validate"}, {"evacuate"}, {"convert"}, {"version"}} {
 		require.NoError(t, c.run(append(args, "--help")...))
 		for line := range strings.Lines(c.out.String()) {
 			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), columns, line)
