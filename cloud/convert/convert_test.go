@@ -170,14 +170,14 @@ func TestPaperLBKeepsPortsOfAMess(t *testing.T) {
 	for name, has := range map[string]string{
 		"web":       "192.0.2.1:8100/TCP for 80 (pool default-lb-config-8100)",
 		"classed":   "192.0.2.1:8101/TCP for 80 (pool default-lb-config-8101)",
-		"many":      "192.0.2.1:8102/TCP for 80 (pool default-lb-config)",
+		"many":      "192.0.2.1:8112/TCP for 80 (pool default-lb-config)",
 		"dns":       "192.0.2.1:8103/UDP for 53 (pool default-lb-config)",
 		"overlap":   "192.0.2.1:8115/TCP for 80 (pool default-lb-config)",
 		"first":     "192.0.2.1:8125/TCP for 80 (pool second)",
 		"orphan":    "192.0.2.8:3000/TCP for 80 (pool gone)",
 		"moved":     "192.0.2.9:6000/TCP for 80 (pool changed-6000)",
 		"long":      "192.0.2.6:5000/TCP for 80 (pool " + long + ")",
-		"named":     "lb.example.com:4000/TCP for 80 (pool named)",
+		"named":     "lb.example.com:4003/TCP for 80 (pool named)",
 		"pending":   "192.0.2.1:8108/TCP for 80 (pool default-lb-config)",
 		"asking":    "192.0.2.1:8109/TCP for 80 (pool default-lb-config)",
 		"annotated": "192.0.2.1:8110/TCP for 80 (pool default-lb-config)",
@@ -225,6 +225,9 @@ func TestPlenusLBKeepsAddressesAndNodes(t *testing.T) {
 			assert.Equal(t, "/etc/mooring/secrets/hcloud-token", p.Hetzner.Account.TokenFile)
 		}
 	}
+	for name, wish := range map[string]string{"web": "192.0.2.10", "two": "192.0.2.11,192.0.2.12", "smtp": "203.0.113.4", "api": "198.51.100.7"} {
+		assert.Equal(t, wish, a.services[name].Annotations[lb.AnnotationAddresses], "%s: it is written on the Service what it has", name)
+	}
 	assert.Equal(t, []Secret{{File: "hcloud-token", Resource: "persistentippools.loadbalancing.plenus.io/reserved",
 		JSONPath: "{.spec.cloudIntegration.hetzner.token}"}}, a.plan.Secrets)
 }
@@ -260,18 +263,21 @@ func TestPlenusLBKeepsAddressesOfAMess(t *testing.T) {
 	}
 	assert.Equal(t, []string{"192.0.2.61 (pool gone) on n2", "192.0.2.62 (pool gone) on n2"}, a.has("poolless"))
 	assert.Equal(t, []string{"192.0.2.12 (pool b-office) on "}, a.has("free"), "waits for an agent")
-	for _, name := range []string{"copy", "six", "forbidden", "tokenless"} {
+	for _, name := range []string{"copy", "six", "forbidden", "tokenless", "wanderer"} {
 		assert.Empty(t, a.has(name), name)
 		assert.NotNil(t, a.refusals[name], "%s: gets no address that it did not have", name)
 	}
 	for _, about := range []string{
 		"IPAllocation shop/ghost", "IPAllocation shop/leaked", "IPAllocation shop/changed", "IPAllocation shop/dying",
 		"Service shop/copy", "Service shop/less", "Service shop/tokenless", "Service shop/elsewhere",
+		"Service shop/classed", // where no agent runs
 	} {
 		assert.True(t, a.first(about), about)
 	}
+	assert.False(t, a.first("Service shop/api2"), "agents tolerate the taints of its node")
 	files := map[string]string{}
 	for _, p := range a.cfg.Pools {
+		assert.Equal(t, p.Name == "b-office-example-com-some", p.IgnoreExcludeLabel, "%s: an address on an excluded node stays there", p.Name)
 		if p.Hetzner != nil {
 			files[p.Name] = p.Hetzner.Account.TokenFile
 		}
@@ -322,30 +328,6 @@ func printed(t testing.TB, plan *Plan) string {
 	return string(data) + string(plan.CloudConfig)
 }
 
-func TestWhatIsMissing(t *testing.T) {
-	convert := func(text string) error {
-		_, err := Convert(input(t, decode(t, []byte(text))))
-		return err
-	}
-	const allocation = `{apiVersion: loadbalancing.plenus.io/v1alpha1, kind: IPAllocation, metadata: {name: web, namespace: shop},
-spec: {type: persistent, allocations: [{address: 192.0.2.10, nodeName: n1, networkInterface: pl0, pool: office}]}}
-`
-	const svc = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {type: LoadBalancer, externalIPs: [192.0.2.10]}}\n"
-	assert.ErrorContains(t, convert(svc), "there is nothing to convert")
-	assert.ErrorContains(t, convert(allocation), "kubectl get services --all-namespaces -o yaml")
-	assert.ErrorContains(t, convert(allocation+"---\n"+svc), "kubectl get nodes -o yaml")
-
-	err := convert(`{apiVersion: loadbalancing.plenus.io/v1alpha1, kind: PersistentIPPool, metadata: {name: odd}, spec: {addresses: [127.0.0.1],
-options: {hostNetworkInterface: {addAddressesToInterface: true, interfaceName: a-name-that-is-long}}}}`)
-	assert.ErrorContains(t, err, "the cloud-config that these objects give is not valid")
-	assert.ErrorContains(t, err, "pools[0].addresses[0]")
-	assert.ErrorContains(t, err, "pools[0].interface")
-
-	var in Input
-	assert.ErrorContains(t, in.Add(decode(t, []byte("{apiVersion: v1, kind: Service, metadata: {}}"))[0]), "no metadata.name")
-	assert.NoError(t, in.Add(decode(t, []byte("{apiVersion: apps/v1, kind: Deployment, metadata: {}}"))[0]), "passed over")
-}
-
 // A second conversion, when Mooring has begun, leaves its objects alone.
 func TestExistingNodeAddresses(t *testing.T) {
 	list := append(objects(t, "plenuslb"), decode(t, []byte(`{apiVersion: mooring.dev/v1alpha1, kind: NodeAddresses, metadata: {name: n1},
@@ -360,17 +342,14 @@ spec: {addresses: [{address: 192.0.2.10, interface: pl0, pool: office, state: Ho
 	assert.NotContains(t, plan.Notes[0].Text, "192.0.2.10")
 }
 
-func TestNamesOfPools(t *testing.T) {
-	n := names{}
-	assert.Equal(t, "office", n.take("office"))
-	assert.Equal(t, "office-2", n.take("office"))
-	assert.Equal(t, "office-3", n.take("Office."))
-	assert.Equal(t, "a-b", n.take("a.b"))
-	assert.Equal(t, "pool", n.take("..."))
-	const long = "this-is-a-name-of-sixty-three-characters-which-is-as-long-as-it"
-	require.Len(t, long, 63)
-	assert.Equal(t, long, n.take(long))
-	assert.Equal(t, long[:60]+"-2", n.take(long))
-	assert.Len(t, n.take(long+"-more"), 63)
-	assert.NotEqual(t, n.take(long+"-other"), n.take(long+"-another"))
+// Applied and made again, as after a way back, it adds nothing.
+func TestConvertingAgainAddsNothing(t *testing.T) {
+	for _, scenario := range scenarios {
+		a := arrive(t, scenario)
+		again, err := Convert(a.in)
+		require.NoError(t, err)
+		assert.Empty(t, again.Services, scenario)
+		assert.Equal(t, string(a.plan.CloudConfig), string(again.CloudConfig))
+		assert.Equal(t, a.plan.NodeAddresses, again.NodeAddresses)
+	}
 }

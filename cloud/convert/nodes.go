@@ -3,6 +3,7 @@ package convert
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,10 @@ func (c *conversion) hold(node string, svc *corev1.Service, addr netip.Addr, g *
 		c.note(about(svc), "has %s on node %s, which does not exist: Mooring places it on another one", addr, node)
 		return
 	}
+	if i := slices.IndexFunc(n.Spec.Taints, keepsAgentsOff); i >= 0 {
+		c.first(about(svc), "has %s on node %s, whose taint %s keeps Mooring's agents off: add a toleration for it to the DaemonSet mooring-agent, or the address moves",
+			addr, node, n.Spec.Taints[i].ToString())
+	}
 	o := c.objects[node]
 	if o == nil {
 		o = &v1alpha1.NodeAddresses{
@@ -41,6 +46,12 @@ func (c *conversion) hold(node string, svc *corev1.Service, addr netip.Addr, g *
 		Address: addr.String(), Interface: g.iface, Pool: g.name, State: v1alpha1.Hold, Unwatched: rented,
 		Services: []v1alpha1.ServiceReference{{Namespace: svc.Namespace, Name: svc.Name, UID: svc.UID}},
 	})
+}
+
+// keepsAgentsOff says whether no agent runs on a node with the taint, as manifests/ have them: they tolerate what Kubernetes
+// itself sets, and all that evicts.
+func keepsAgentsOff(t corev1.Taint) bool {
+	return t.Effect == corev1.TaintEffectNoSchedule && !strings.HasPrefix(t.Key, "node.kubernetes.io/") && !strings.HasPrefix(t.Key, "node.cloudprovider.kubernetes.io/")
 }
 
 // keepObjects sorts what the objects say, and leaves those alone that Mooring has already.

@@ -261,6 +261,7 @@ func (p *paper) refused(svc *corev1.Service) {
 	}{
 		{len(svc.Spec.LoadBalancerSourceRanges) > 0, "spec.loadBalancerSourceRanges"},
 		{svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP, "spec.sessionAffinity ClientIP"},
+		{svc.Spec.LoadBalancerIP != "", "spec.loadBalancerIP"},
 		{svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack, "spec.ipFamilyPolicy RequireDualStack"},
 	} {
 		if what.asks {

@@ -215,6 +215,10 @@ func (p *plenus) wishes(svc *corev1.Service, allocations []plenusAllocation) {
 	switch {
 	case len(keeps) > 0:
 		p.annotate(svc, lb.AnnotationAddresses, join(keeps))
+		if policy := svc.Spec.IPFamilyPolicy; policy != nil && *policy == corev1.IPFamilyPolicyRequireDualStack {
+			p.note(about(svc), "asks for both families (spec.ipFamilyPolicy RequireDualStack), of which PlenusLB serves IPv4: it keeps that, and the condition %s says so",
+				lb.ConditionDegraded)
+		}
 		if len(strange) > 0 {
 			p.note(about(svc), "asks for %s by spec.externalIPs, which no pool has for it: it does without", join(strange))
 		}

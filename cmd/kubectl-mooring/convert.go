@@ -136,6 +136,9 @@ func (o *options) readObjects(ctx context.Context, from objectSource) (*convert.
 		if err != nil {
 			return nil, err
 		}
+		if c.given {
+			return nil, errors.New("-n is no flag of convert: a port or an address is one of the whole cluster's, so all namespaces are read")
+		}
 		return c.readOperators(ctx)
 	}
 	builder := resource.NewLocalBuilder().Unstructured().ContinueOnError().Flatten()

@@ -119,6 +119,8 @@ func TestConvertReadsTheCluster(t *testing.T) {
 		assert.Equal(t, "list", action.GetVerb())
 	}
 
+	assert.ErrorContains(t, c.run("convert", "-n", "shop"), "all namespaces are read")
+
 	client.PrependReactor("list", "ipallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewForbidden(action.GetResource().GroupResource(), "", nil)
 	})

@@ -167,7 +167,7 @@ func TestExplainService(t *testing.T) {
 func TestGuideShowsRealOutput(t *testing.T) {
 	guide, err := os.ReadFile("../../docs/guides/kubectl.md")
 	require.NoError(t, err)
-	for _, golden := range []string{"status.txt", "explain-web.txt", "explain-full.txt", "explain-lonely.txt", "evacuate.txt", "evacuate-undo.txt"} {
+	for _, golden := range []string{"status.txt", "explain-web.txt", "explain-full.txt", "explain-lonely.txt", "evacuate.txt", "evacuate-undo.txt", "convert-paperlb.txt"} {
 		output, err := os.ReadFile(filepath.Join("testdata", golden))
 		require.NoError(t, err)
 		assert.Contains(t, string(guide), "\n"+string(output)+"```", golden)

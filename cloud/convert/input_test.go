@@ -1,0 +1,31 @@
+package convert
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestWhatIsMissing(t *testing.T) {
+	convert := func(text string) error {
+		_, err := Convert(input(t, decode(t, []byte(text))))
+		return err
+	}
+	const allocation = `{apiVersion: loadbalancing.plenus.io/v1alpha1, kind: IPAllocation, metadata: {name: web, namespace: shop},
+spec: {type: persistent, allocations: [{address: 192.0.2.10, nodeName: n1, networkInterface: pl0, pool: office}]}}
+`
+	const svc = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {type: LoadBalancer, externalIPs: [192.0.2.10]}}\n"
+	assert.ErrorContains(t, convert(svc), "there is nothing to convert")
+	assert.ErrorContains(t, convert(allocation), "kubectl get services --all-namespaces -o yaml")
+	assert.ErrorContains(t, convert(allocation+"---\n"+svc), "kubectl get nodes -o yaml")
+
+	err := convert(`{apiVersion: loadbalancing.plenus.io/v1alpha1, kind: PersistentIPPool, metadata: {name: odd}, spec: {addresses: [127.0.0.1],
+options: {hostNetworkInterface: {addAddressesToInterface: true, interfaceName: a-name-that-is-long}}}}`)
+	assert.ErrorContains(t, err, "the cloud-config that these objects give is not valid")
+	assert.ErrorContains(t, err, "pools[0].addresses[0]")
+	assert.ErrorContains(t, err, "pools[0].interface")
+
+	var in Input
+	assert.ErrorContains(t, in.Add(decode(t, []byte("{apiVersion: v1, kind: Service, metadata: {}}"))[0]), "no metadata.name")
+	assert.NoError(t, in.Add(decode(t, []byte("{apiVersion: apps/v1, kind: Deployment, metadata: {}}"))[0]), "passed over")
+}
