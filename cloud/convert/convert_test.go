@@ -300,7 +300,7 @@ func TestTokensStayWhereTheyAre(t *testing.T) {
 		"apiVersion": "loadbalancing.plenus.io/v1alpha1", "kind": "EphemeralIPPool", "metadata": map[string]any{"name": "odd"},
 		"spec": map[string]any{"cloudIntegration": map[string]any{"hetzner": "plain-text-token"}},
 	}})
-	require.ErrorContains(t, err, "EphemeralIPPool /odd")
+	require.ErrorContains(t, err, "read EphemeralIPPool odd: ")
 	assert.NotContains(t, err.Error(), "plain-text-token")
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,7 +89,7 @@ func add[T any, P named[T]](list *[]T, from *unstructured.Unstructured) error {
 	var read T
 	key := keyOf(from)
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(from.Object, &read); err != nil {
-		return fmt.Errorf("read %s %s: %w", from.GetKind(), key, err)
+		return fmt.Errorf("read %s %s: %w", from.GetKind(), strings.TrimPrefix(key.String(), "/"), err)
 	}
 	if key.Name == "" {
 		return fmt.Errorf("read %s: it has no metadata.name: give objects as kubectl get -o yaml prints them", from.GetKind())

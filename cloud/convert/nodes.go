@@ -24,12 +24,20 @@ func (c *conversion) hold(node string, svc *corev1.Service, addr netip.Addr, g *
 	}
 	n := c.nodes[node]
 	if n == nil {
-		c.note(about(svc), "has %s on node %s, which does not exist: Mooring places it on another one", addr, node)
+		server := ""
+		if rented {
+			server = "; when the server exists still, the pool needs takeover: true for that"
+		}
+		c.note(about(svc), "has %s on node %s, which does not exist: Mooring places it on another one%s", addr, node, server)
 		return
 	}
 	if i := slices.IndexFunc(n.Spec.Taints, keepsAgentsOff); i >= 0 {
 		c.first(about(svc), "has %s on node %s, whose taint %s keeps Mooring's agents off: add a toleration for it to the DaemonSet mooring-agent, or the address moves",
 			addr, node, n.Spec.Taints[i].ToString())
+	}
+	if svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+		c.note(about(svc), "has %s on node %s and externalTrafficPolicy Local: the address moves when another node has a pod of the Service and this one has none",
+			addr, node)
 	}
 	o := c.objects[node]
 	if o == nil {
