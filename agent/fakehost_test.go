@@ -75,6 +75,7 @@ func clone(s netif.State) netif.State {
 	c := s
 	c.Links = cloneMap(s.Links)
 	c.Bound, c.Proxies, c.Settings = cloneMap(s.Bound), cloneMap(s.Proxies), cloneMap(s.Settings)
+	c.Inherited = cloneMap(s.Inherited)
 	c.Guard.Addresses = cloneMap(s.Guard.Addresses)
 	c.Host = slices.Clone(s.Host)
 	return c

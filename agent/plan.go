@@ -38,14 +38,15 @@ func sorted(ips []netip.Addr) []netip.Addr {
 // plan returns the steps that lead from have to wants, and what no step can mend. wants are resolved.
 //
 // The order is the safe one: releases first, because a successor may wait for them; then for what is bound the guard,
-// the settings of the uplink, the address, its proxy-NDP entry; last what an address leaves behind when it moves from
-// one interface to another, and the guard of released ones. The runner leaves an address out of the steps that follow
-// one in which it failed, so that nothing is bound without its guard, and nothing loses its guard while it is bound.
+// the settings of the uplink, the address, which is bound or taken over where it stands, its proxy-NDP entry; last what
+// an address leaves behind when it moves from one interface to another, and the guard of released ones. The runner leaves
+// an address out of the steps that follow one in which it failed, so that nothing is bound without its guard, and nothing
+// loses its guard while it is bound.
 func plan(wants []want, have *netif.State) ([]netif.Step, map[netip.Addr]trouble) {
 	p := planner{
 		wants: wants, have: have, troubles: map[netip.Addr]trouble{},
 		foreign: map[netip.Addr]netif.HostAddress{}, bound: map[netip.Addr][]string{}, proxied: map[netip.Addr][]string{},
-		create: byPlace{}, up: byPlace{}, arp: byPlace{}, ndp: byPlace{}, bind: byPlace{}, proxy: byPlace{},
+		create: byPlace{}, up: byPlace{}, arp: byPlace{}, ndp: byPlace{}, takeOver: byPlace{}, bind: byPlace{}, proxy: byPlace{},
 		keep: map[netif.Place]bool{}, keepProxy: map[netif.Place]bool{}, guard: map[netip.Addr]bool{},
 	}
 	for _, a := range have.Host {
@@ -81,9 +82,9 @@ type planner struct {
 	bound    map[netip.Addr][]string // interfaces
 	proxied  map[netip.Addr][]string // uplinks
 
-	create, up, arp, ndp, bind, proxy byPlace
-	keep, keepProxy                   map[netif.Place]bool
-	guard                             map[netip.Addr]bool
+	create, up, arp, ndp, takeOver, bind, proxy byPlace
+	keep, keepProxy                             map[netif.Place]bool
+	guard                                       map[netip.Addr]bool
 }
 
 func (p *planner) fail(ip netip.Addr, reason, format string, args ...any) {
@@ -131,7 +132,12 @@ func (p *planner) hold(w want) {
 	case !link.Up:
 		p.up.add(w.ifname, w.ip)
 	}
-	if !isBound {
+	_, isInherited := p.have.Inherited[place]
+	switch {
+	case isBound:
+	case isInherited:
+		p.takeOver.add(w.ifname, w.ip)
+	default:
 		p.bind.add(w.ifname, w.ip)
 	}
 	if w.uplink != "" && w.uplink != w.ifname && w.ip.Is6() {
@@ -202,6 +208,16 @@ func (p *planner) steps() []netif.Step {
 			}
 		}
 	}
+	for place := range p.have.Inherited {
+		w, ok := find(p.wants, place.IP)
+		switch {
+		case !ok || w.ifname == interfaceNone || p.keep[place]: // not our business, or taken over
+		case w.state == v1alpha1.Release:
+			released.add(place.Interface, place.IP)
+		case p.keep[netif.Place{Interface: w.ifname, IP: place.IP}]:
+			left.add(place.Interface, place.IP)
+		}
+	}
 	var build, cover, uncover []netip.Addr
 	guard := p.have.Guard
 	for ip := range stays {
@@ -238,6 +254,7 @@ func (p *planner) steps() []netif.Step {
 		steps = append(steps, step)
 	}
 	steps = append(steps, p.ndp.steps(netif.PrepareNDP)...)
+	steps = append(steps, p.takeOver.steps(netif.TakeOver)...)
 	steps = append(steps, p.bind.steps(netif.Bind)...)
 	steps = append(steps, p.proxy.steps(netif.AddProxy)...)
 	steps = append(steps, staleProxy.steps(netif.RemoveProxy)...)
@@ -289,8 +306,12 @@ func absorb(have *netif.State, step netif.Step, failed map[netip.Addr]bool) bool
 	switch step.Kind {
 	case netif.Bind:
 		set(have.Bound, true)
+	case netif.TakeOver:
+		set(have.Bound, true)
+		set(have.Inherited, false)
 	case netif.Unbind:
 		set(have.Bound, false)
+		set(have.Inherited, false)
 	case netif.AddProxy:
 		set(have.Proxies, true)
 	case netif.RemoveProxy:

@@ -31,6 +31,16 @@ func with(a v1alpha1.Address, change func(*v1alpha1.Address)) v1alpha1.Address {
 	return a
 }
 
+// inherited adds addresses that PlenusLB has bound.
+func inherited(ifname string, addresses ...string) func(*netif.State) {
+	return func(s *netif.State) {
+		s.Inherited = map[netif.Place]struct{}{}
+		for _, a := range addresses {
+			s.Inherited[netif.Place{Interface: ifname, IP: netip.MustParseAddr(a)}] = struct{}{}
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	unguarded := func(a *v1alpha1.Address) { a.Unguarded = true }
 	for name, test := range map[string]struct {
@@ -71,6 +81,24 @@ func TestPlan(t *testing.T) {
 			wants: []v1alpha1.Address{in(v1alpha1.Release, hold("10.0.0.10"))},
 			have:  stateWith("10.0.0.10", "fd00::10"),
 			steps: []string{"remove-proxy fd00::10 on eth0", "unbind 10.0.0.10 fd00::10 on pl0", "unguard 10.0.0.10 fd00::10"},
+		},
+		"what PlenusLB has bound is taken over where it stands": {
+			wants:  []v1alpha1.Address{hold("10.0.0.10"), hold("10.0.0.11")},
+			have:   stateWith(),
+			change: inherited("pl0", "10.0.0.10", "10.0.0.12"),
+			steps:  []string{"guard 10.0.0.10 10.0.0.11", "take-over 10.0.0.10 on pl0", "bind 10.0.0.11 on pl0"},
+		},
+		"what PlenusLB has bound elsewhere is bound, and then taken away there": {
+			wants:  []v1alpha1.Address{hold("10.0.0.10")},
+			have:   stateWith(),
+			change: inherited("eth0", "10.0.0.10"),
+			steps:  []string{"guard 10.0.0.10", "bind 10.0.0.10 on pl0", "unbind 10.0.0.10 on eth0"},
+		},
+		"what PlenusLB has bound is released, and stays while it is yielded": {
+			wants:  []v1alpha1.Address{in(v1alpha1.Release, hold("10.0.0.10")), in(v1alpha1.Yield, hold("10.0.0.11"))},
+			have:   stateWith(),
+			change: inherited("pl0", "10.0.0.10", "10.0.0.11", "10.0.0.12"),
+			steps:  []string{"unbind 10.0.0.10 on pl0"},
 		},
 		"a release goes before a binding": {
 			wants: []v1alpha1.Address{in(v1alpha1.Release, hold("10.0.0.10")), hold("10.0.0.11")},
@@ -213,6 +241,11 @@ func TestPlanFromAnythingToAnything(t *testing.T) {
 			_, wanted := find(wants, place.IP)
 			require.Truef(t, wanted, "%s\nleft behind: %s", story, place.IP)
 		}
+		for place := range have.Inherited {
+			if _, wanted := find(wants, place.IP); !wanted {
+				require.Containsf(t, host.Inherited, place, "%s\nnot ours to unbind", story)
+			}
+		}
 		rest, _ := plan(wants, &host)
 		for _, step := range rest {
 			require.Containsf(t, []netif.Kind{netif.PrepareARP, netif.PrepareNDP, netif.SetUp}, step.Kind, "%s\nnot stable: %s", story, step)
@@ -223,9 +256,9 @@ func TestPlanFromAnythingToAnything(t *testing.T) {
 func checkStep(t *testing.T, step netif.Step, host *netif.State, wants []want, story string) {
 	for _, ip := range step.Addresses {
 		_, covered := host.Guard.Addresses[ip]
-		w, _ := find(wants, ip)
+		w, wanted := find(wants, ip)
 		switch step.Kind {
-		case netif.Bind:
+		case netif.Bind, netif.TakeOver:
 			require.Truef(t, covered || !w.guarded, "%s\nbound before its guard: %s", story, ip)
 		case netif.Uncover:
 			for place := range host.Bound {
@@ -233,7 +266,8 @@ func checkStep(t *testing.T, step netif.Step, host *netif.State, wants []want, s
 			}
 		case netif.Unbind:
 			_, ours := host.Bound[netif.Place{Interface: step.Interface, IP: ip}]
-			require.Truef(t, ours, "%s\nnot ours: %s", story, ip)
+			_, theirs := host.Inherited[netif.Place{Interface: step.Interface, IP: ip}]
+			require.Truef(t, ours || theirs && wanted, "%s\nnot ours: %s", story, ip)
 		}
 	}
 }
@@ -245,6 +279,7 @@ var (
 
 func randomState(random *rand.Rand) netif.State {
 	s := stateWith()
+	s.Inherited = map[netif.Place]struct{}{}
 	s.Guard.Intact = random.IntN(4) > 0
 	if !s.Guard.Intact {
 		s.Guard.Exists = random.IntN(2) == 0
@@ -258,8 +293,11 @@ func randomState(random *rand.Rand) netif.State {
 	for _, a := range poolOfTests[:5] {
 		ip := netip.MustParseAddr(a)
 		for _, ifname := range []string{"pl0", "eth0"} {
-			if random.IntN(3) == 0 {
-				s.Bound[netif.Place{Interface: ifname, IP: ip}] = struct{}{}
+			switch place := (netif.Place{Interface: ifname, IP: ip}); {
+			case random.IntN(3) == 0:
+				s.Bound[place] = struct{}{}
+			case random.IntN(6) == 0 && ip.Is4():
+				s.Inherited[place] = struct{}{}
 			}
 		}
 		if random.IntN(2) == 0 && s.Guard.Intact {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ type address struct {
 // Preferred lifetime 0 makes the address deprecated, so that neither the kernel nor a CNI or DHCP client takes it for
 // the host's own. IPv4's source selection does not look at lifetimes but at scopes: with scope host the address is no
 // source for anybody else, not even of an ARP request (for that one scope link would still do).
-func addressRequest(index int, ifname string, ip netip.Addr) ([]byte, error) {
+func addressRequest(index int, label string, ip netip.Addr) ([]byte, error) {
 	body := make([]byte, ifaddrHeaderLen)
 	body[0], body[1] = unix.AF_INET6, 128
 	scope := uint8(unix.RT_SCOPE_UNIVERSE)
@@ -48,7 +49,7 @@ func addressRequest(index int, ifname string, ip netip.Addr) ([]byte, error) {
 	attrs, err := attributes(func(e *netlink.AttributeEncoder) {
 		e.Bytes(unix.IFA_LOCAL, ip.AsSlice())
 		e.Bytes(unix.IFA_ADDRESS, ip.AsSlice())
-		if label := Label(ifname); ip.Is4() && label != "" {
+		if ip.Is4() && label != "" {
 			e.String(unix.IFA_LABEL, label)
 		}
 		if flags != 0 {
@@ -110,6 +111,13 @@ func (a address) ours(link Link) bool {
 	return link.Ours && a.flags&shape == shape
 }
 
+// inherited says whether PlenusLB's operator bound the address, and we have not taken it over. link is the interface that
+// it stands on.
+func (a address) inherited(link Link) bool {
+	label := labelWith(link.Name, inheritedSuffix)
+	return a.proto == 0 && a.prefix.Addr().Is4() && a.prefix.IsSingleIP() && label != "" && a.label == label
+}
+
 // passing says that a node should not be known by the address.
 func (a address) passing() bool {
 	const unusable = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
@@ -138,17 +146,48 @@ func (r *rtnl) addresses() ([]address, error) {
 
 // bind adds the addresses to an interface, unbind removes them. Both report what the kernel refused.
 func (r *rtnl) bind(link Link, ips []netip.Addr) []Failure {
-	return r.changeAddresses(link, ips, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, unix.EEXIST)
+	return r.changeAddresses(link, ips, unix.RTM_NEWADDR, netlink.Create|netlink.Excl, Label(link.Name), unix.EEXIST)
 }
 
+// unbind names no label: what was taken over has another one than ours, and would not be found by it.
 func (r *rtnl) unbind(link Link, ips []netip.Addr) []Failure {
-	return r.changeAddresses(link, ips, unix.RTM_DELADDR, 0, unix.EADDRNOTAVAIL)
+	return r.changeAddresses(link, ips, unix.RTM_DELADDR, 0, "", unix.EADDRNOTAVAIL)
 }
 
-func (r *rtnl) changeAddresses(link Link, ips []netip.Addr, kind uint16, flags netlink.HeaderFlags, done error) []Failure {
+// takeOver marks addresses as ours in place: the kernel replaces protocol and lifetimes of an address that is there, and
+// keeps its label and its scope. One that does not store the protocol knows ours by their label alone, which no message
+// changes: there they are removed and added at once, and what is translated for Services does not notice.
+func (r *rtnl) takeOver(link Link, ips []netip.Addr) []Failure {
+	if failures := r.changeAddresses(link, ips, unix.RTM_NEWADDR, netlink.Replace, Label(link.Name), nil); len(failures) > 0 {
+		return failures
+	}
+	list, err := r.addresses()
+	if err != nil {
+		return whole(err)
+	}
+	var unmarked []netip.Addr
+	for _, a := range list {
+		if a.index == link.Index && a.inherited(link) && slices.Contains(ips, a.prefix.Addr()) {
+			unmarked = append(unmarked, a.prefix.Addr())
+		}
+	}
+	return r.relabel(link, unmarked)
+}
+
+// relabel removes addresses and adds them as ours.
+func (r *rtnl) relabel(link Link, ips []netip.Addr) []Failure {
+	var failures []Failure
+	for _, ip := range ips {
+		alone := []netip.Addr{ip}
+		failures = append(append(failures, r.unbind(link, alone)...), r.bind(link, alone)...)
+	}
+	return failures
+}
+
+func (r *rtnl) changeAddresses(link Link, ips []netip.Addr, kind uint16, flags netlink.HeaderFlags, label string, done error) []Failure {
 	bodies := make([][]byte, len(ips))
 	for i, ip := range ips {
-		body, err := addressRequest(link.Index, link.Name, ip)
+		body, err := addressRequest(link.Index, label, ip)
 		if err != nil {
 			return []Failure{{Err: err}}
 		}
@@ -156,7 +195,7 @@ func (r *rtnl) changeAddresses(link Link, ips []netip.Addr, kind uint16, flags n
 	}
 	var failures []Failure
 	for i, err := range r.batch(kind, flags, bodies) {
-		if err != nil && !errors.Is(err, done) {
+		if err != nil && (done == nil || !errors.Is(err, done)) {
 			failures = append(failures, Failure{IP: ips[i], Err: explainAddress(link.Name, ips[i], err)})
 		}
 	}

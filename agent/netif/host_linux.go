@@ -88,10 +88,11 @@ func (h *Host) Read(context.Context) (State, error) {
 		return State{}, err
 	}
 	state := State{
-		Links:    map[string]Link{},
-		Bound:    map[Place]struct{}{},
-		Proxies:  map[Place]struct{}{},
-		Settings: map[string]Settings{},
+		Links:     map[string]Link{},
+		Bound:     map[Place]struct{}{},
+		Inherited: map[Place]struct{}{},
+		Proxies:   map[Place]struct{}{},
+		Settings:  map[string]Settings{},
 	}
 	links, err := conn.links()
 	if err != nil {
@@ -111,9 +112,13 @@ func (h *Host) Read(context.Context) (State, error) {
 		if !ok {
 			continue // the interface came after the list of interfaces: its event brings us back
 		}
-		if a.ours(link) {
-			state.Bound[Place{Interface: link.Name, IP: a.prefix.Addr()}] = struct{}{}
-		} else {
+		place := Place{Interface: link.Name, IP: a.prefix.Addr()}
+		switch {
+		case a.ours(link):
+			state.Bound[place] = struct{}{}
+		case a.inherited(link):
+			state.Inherited[place] = struct{}{}
+		default:
 			state.Host = append(state.Host, HostAddress{Interface: link.Name, Prefix: a.prefix, Passing: a.passing()})
 		}
 	}
@@ -226,6 +231,8 @@ func (h *Host) Do(_ context.Context, step Step) []Failure {
 		return whole(conn.prepareARP(link.Index))
 	case PrepareNDP:
 		return whole(h.prepareNDP(conn, link.Name))
+	case TakeOver:
+		return conn.takeOver(link, step.Addresses)
 	case Bind:
 		return conn.bind(link, step.Addresses)
 	case Unbind:

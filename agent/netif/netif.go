@@ -14,6 +14,9 @@
 //   - An interface that we created carries the alias "mooring".
 //   - A proxy-NDP entry carries NDA_PROTOCOL = Protocol.
 //   - The guard is the nftables table "inet mooring".
+//
+// An IPv4 address with the label "<interface>:pllb" was put there by PlenusLB's operator, which labels so what it bound
+// for Services. It is nobody's own address, and can be taken over where it stands.
 package netif
 
 import (
@@ -32,6 +35,8 @@ const (
 	Alias = "mooring"
 	// labelSuffix makes an IPv4 address label out of the interface's name.
 	labelSuffix = ":moor"
+	// inheritedSuffix is that of PlenusLB (pkg/operator/network in its repository).
+	inheritedSuffix = ":pllb"
 	// GuardTable is the name of the nftables table (family inet).
 	GuardTable = "mooring"
 	// IPVSInterface exists where kube-proxy runs in IPVS mode; it holds every virtual IP of the cluster.
@@ -106,6 +111,8 @@ type State struct {
 	Links map[string]Link
 	// Bound are the addresses that carry our mark.
 	Bound map[Place]struct{}
+	// Inherited are addresses that another load balancer's agent bound for Services, and that we have not taken over.
+	Inherited map[Place]struct{}
 	// Host are all the others, loopback and link-local included.
 	Host []HostAddress
 	// Proxies are our proxy-NDP entries; Interface is the uplink.
@@ -128,6 +135,7 @@ const (
 	BuildGuard      Kind = "build-guard"      // make the guard table anew, covering exactly Addresses
 	Cover           Kind = "guard"            // add Addresses to the guard
 	Uncover         Kind = "unguard"          // remove Addresses from the guard
+	TakeOver        Kind = "take-over"        // mark inherited addresses as ours, which stay bound meanwhile
 	Bind            Kind = "bind"
 	Unbind          Kind = "unbind"
 	AddProxy        Kind = "add-proxy" // proxy-NDP entries; Interface is the uplink
@@ -211,10 +219,12 @@ type Event struct {
 }
 
 // Label returns the IPv4 address label for an interface, or "" when it does not fit.
-func Label(ifname string) string {
+func Label(ifname string) string { return labelWith(ifname, labelSuffix) }
+
+func labelWith(ifname, suffix string) string {
 	const ifnamsiz = 16 // with the closing zero byte
-	if len(ifname)+len(labelSuffix) >= ifnamsiz {
+	if len(ifname)+len(suffix) >= ifnamsiz {
 		return ""
 	}
-	return ifname + labelSuffix
+	return ifname + suffix
 }
