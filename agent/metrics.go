@@ -3,14 +3,18 @@ package agent
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/component-base/metrics"
 
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/agent/netif"
 )
 
 // Metrics of an agent.
 type Metrics struct {
 	bound, failed             *metrics.Gauge
+	pending, contested        *metrics.Gauge
+	undetected                *metrics.GaugeVec
 	applySeconds              *metrics.Histogram
 	steps, announcements      *metrics.CounterVec
 	statusWrites              *metrics.CounterVec
@@ -38,8 +42,13 @@ func NewMetrics(register func(...metrics.Registerable), dropped func() uint64) *
 			StabilityLevel: metrics.ALPHA}, labels)
 	}
 	m := &Metrics{
-		bound:  gauge("bound_addresses", "Addresses of Mooring that are bound on this host."),
-		failed: gauge("failed_addresses", "Addresses that could not be bound or unbound at the last attempt."),
+		bound:     gauge("bound_addresses", "Addresses of Mooring that are bound on this host."),
+		failed:    gauge("failed_addresses", "Addresses that could not be bound or unbound at the last attempt."),
+		pending:   gauge("pending_addresses", "Addresses of which the agent has not done yet what it is told, as reported."),
+		contested: gauge("contested_addresses", "Addresses held here that another machine answers for, too, as reported."),
+		undetected: metrics.NewGaugeVec(&metrics.GaugeOpts{Namespace: namespace, Name: "conflicts_undetected",
+			Help: "1 while conflicts over addresses cannot be detected, by reason: NotListening, ProxyARP.", StabilityLevel: metrics.ALPHA},
+			[]string{"reason"}),
 		applySeconds: metrics.NewHistogram(&metrics.HistogramOpts{Namespace: namespace, Name: "apply_seconds",
 			Help: "How long it took to make the host match the object.", StabilityLevel: metrics.ALPHA,
 			Buckets: metrics.ExponentialBuckets(0.0005, 2, 14)}),
@@ -58,8 +67,18 @@ func NewMetrics(register func(...metrics.Registerable), dropped func() uint64) *
 			"result"),
 		dropped: dropped,
 	}
-	register(m.bound, m.failed, m.applySeconds, m.steps, m.announcements, m.statusWrites, m.watchRestarts, m.readErrors,
+	register(m.bound, m.failed, m.pending, m.contested, m.undetected, m.applySeconds, m.steps, m.announcements, m.statusWrites, m.watchRestarts, m.readErrors,
 		m.claims, m.claimsDropped, m.probes, m.conflicts, m.liveReads)
+	// What may be counted is shown as 0 before: the first time is an increase, too.
+	for _, r := range []string{result(true), result(false)} {
+		for _, counted := range []*metrics.CounterVec{m.announcements, m.statusWrites, m.probes, m.liveReads} {
+			counted.WithLabelValues(r)
+		}
+	}
+	for _, outcome := range []string{"occupied", "yielded", "defended"} {
+		m.conflicts.WithLabelValues(outcome)
+	}
+	m.told(v1alpha1.NodeAddressesStatus{})
 	return m
 }
 
@@ -87,6 +106,23 @@ func (m *Metrics) announced(ok bool) {
 func (m *Metrics) reported(ok bool) {
 	if m != nil {
 		m.statusWrites.WithLabelValues(result(ok)).Inc()
+	}
+}
+
+// told takes up what the agent reports.
+func (m *Metrics) told(status v1alpha1.NodeAddressesStatus) {
+	if m == nil {
+		return
+	}
+	m.pending.Set(float64(len(status.Pending)))
+	m.contested.Set(float64(len(status.Contested)))
+	blind := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionConflictDetection)
+	for _, reason := range []string{ReasonNotListening, ReasonProxyARP} {
+		undetected := 0.0
+		if blind != nil && blind.Reason == reason {
+			undetected = 1
+		}
+		m.undetected.WithLabelValues(reason).Set(undetected)
 	}
 }
 

@@ -31,6 +31,7 @@ func (k *Keeper) tell(now time.Time) (at time.Time, later bool) {
 		}
 	}
 	k.heldBack, k.news = time.Time{}, false
+	k.metrics.told(status)
 	k.offered = &status
 	return time.Time{}, false
 }

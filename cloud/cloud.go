@@ -120,6 +120,7 @@ func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan 
 	}
 	// A standby has not followed the cloud-config; what it read at its start may be old.
 	if err := c.loadConfig(); err != nil {
+		c.room.metrics.reloaded(err)
 		klog.FromContext(ctx).Error(err, "Cloud-config refused; what was loaded at the start is in force")
 	}
 	for {

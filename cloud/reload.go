@@ -66,7 +66,7 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 	}
 	c.room.showAnew()
 	c.room.drain()
-	c.room.metrics.reloads.WithLabelValues("ok").Inc()
+	c.room.metrics.reloaded(nil)
 	restart := cfg.InitializeNodes != c.initializeNodes
 	klog.Background().Info("Cloud-config loaded", "file", c.options.ConfigFile, "pools", len(cfg.Pools), "restartNeeded", restart)
 	message := "the changed cloud-config is in force"
@@ -80,7 +80,7 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 // configRefused says where people look that the last good configuration stays in force: the log, a metric, an event
 // on our Pod.
 func (c *Cloud) configRefused(err error) {
-	c.room.metrics.reloads.WithLabelValues("refused").Inc()
+	c.room.metrics.reloaded(err)
 	klog.Background().Error(err, "Cloud-config refused; the last good one stays in force", "file", c.options.ConfigFile)
 	c.room.tellPod(corev1.EventTypeWarning, eventConfigRefused, "the last good cloud-config stays in force: "+err.Error())
 }

@@ -113,7 +113,9 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 	}
 	r.balancers = &balancers{room: r, workers: map[string]*balancer{}}
 	r.prober = probe.NewProber(probe.Options{}, r.probeTargets, r.probed, func(took time.Duration) { r.metrics.probes.Observe(took.Seconds()) })
-	r.metrics = newInstruments(o.Metrics, &stats{ledger: r.ledger, budgets: r.tenants.budgets, updaters: r.balancers.health, probe: r.prober.Stats})
+	r.metrics = newInstruments(o.Metrics, &stats{
+		ledger: r.ledger, accounts: r.tenants.states, updaters: r.balancers.health, probe: r.prober.Stats, services: r.standings, now: o.Clock.Now,
+	})
 	r.informers()
 	return r
 }
@@ -237,6 +239,9 @@ func (r *room) drain() {
 	}
 	for _, name := range e.FalseLosses {
 		r.notLost(name)
+	}
+	for _, took := range e.Rescues {
+		r.metrics.rescues.Observe(took.Seconds())
 	}
 	for _, n := range e.Notices {
 		kind := corev1.EventTypeNormal

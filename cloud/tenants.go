@@ -61,13 +61,20 @@ func (t *tenants) rental(cfg *config.Config) ledger.Rental {
 	return r
 }
 
-// budgets are what is left of the rate limits, of accounts that have answered.
-func (t *tenants) budgets() []budget {
-	var all []budget
+// states are how calls to the accounts fare.
+func (t *tenants) states() []accountState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []accountState
 	for _, a := range t.accounts.All() {
-		if remaining, limit, known := a.Budget(); known {
-			all = append(all, budget{a.Key(), remaining, limit})
+		s := accountState{account: a.Key(), tokenRefused: a.Rejected() != ""}
+		s.remaining, s.limit, s.known = a.Budget()
+		if x := t.of[a.Key()]; x != nil {
+			x.mu.Lock()
+			s.failures = x.failures
+			x.mu.Unlock()
 		}
+		all = append(all, s)
 	}
 	return all
 }

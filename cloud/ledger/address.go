@@ -42,6 +42,8 @@ type address struct {
 	outcome place.Outcome
 	// rescued: the last evaluation moved it off a lost node.
 	rescued bool
+	// rescuedSince is when it was moved off a lost node, until it is bound again.
+	rescuedSince time.Time
 	// served: it was bound for those that hold it now, so it is published, or may be.
 	served bool
 }
@@ -114,6 +116,7 @@ func (l *Ledger) evaluate(a *address, now time.Time) {
 	default:
 		a.outcome = place.Outcome{Bound: len(a.refs) > 0, Free: len(a.refs) == 0}
 	}
+	l.timeRescue(a, now)
 	a.served = len(a.refs) > 0 && (a.served || a.outcome.Bound)
 	if a.route != nil {
 		if a.outcome.Holder != before.Holder {

@@ -74,6 +74,8 @@ type Effects struct {
 	Urgent map[string]bool
 	// FalseLosses are nodes that the probe took for lost and that have let go of their addresses at once.
 	FalseLosses []string
+	// Rescues are how long addresses took that were moved off lost nodes, from the decision until they were bound again.
+	Rescues []time.Duration
 	// Services, by namespaced name, whose View may have changed.
 	Services map[Key]bool
 	// Moves that were decided, for people to read.

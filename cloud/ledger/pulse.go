@@ -103,6 +103,19 @@ func (l *Ledger) notLost(n *node, c commit, now time.Time) {
 	n.lostAt = time.Time{}
 }
 
+// timeRescue measures how long an address that was moved off a lost node is bound by nobody that answers.
+func (l *Ledger) timeRescue(a *address, now time.Time) {
+	switch {
+	case len(a.refs) == 0:
+		a.rescuedSince = time.Time{}
+	case a.outcome.Bound && !a.rescuedSince.IsZero():
+		l.effects.Rescues = append(l.effects.Rescues, now.Sub(a.rescuedSince))
+		a.rescuedSince = time.Time{}
+	case a.rescued && a.rescuedSince.IsZero():
+		a.rescuedSince = now
+	}
+}
+
 // contest takes in which addresses a node defends against others, and shows it to those whose addresses they are.
 func (l *Ledger) contest(n *node, contested map[netip.Addr]string) {
 	for _, addrs := range []map[netip.Addr]string{n.contested, contested} {

@@ -340,3 +340,36 @@ func TestAnotherPortHasAnsweredNothing(t *testing.T) {
 	w.settle()
 	assert.True(t, w.objects["n1"].probed)
 }
+
+// TestRescueIsMeasured: what people see of a failover is how long an address was bound by nobody that answers.
+func TestRescueIsMeasured(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	uid := w.create("web")
+	w.settle()
+	_, node := w.served(uid)
+	w.ledger.Drain()
+	other := map[string]string{"n1": "n2", "n2": "n1"}[node]
+	w.objects[node].dead, w.objects[node].bound = true, nil
+	w.pulse(node, lb.PulseLost)
+	w.write(node)
+	w.write(other)
+	assert.Empty(t, w.ledger.Drain().Rescues)
+	w.now = w.now.Add(300 * time.Millisecond)
+	w.work(other)
+	assert.Equal(t, []time.Duration{300 * time.Millisecond}, w.ledger.Drain().Rescues)
+	w.settle()
+	assert.Empty(t, w.ledger.Drain().Rescues, "it is counted once")
+
+	assert.Equal(t, map[string]NodeStats{
+		node:  {Name: node, Addresses: map[place.State]int{place.Release: 1}},
+		other: {Name: other, Addresses: map[place.State]int{place.Hold: 1}, Works: true},
+	}, nodeStats(w))
+}
+
+func nodeStats(w *world) map[string]NodeStats {
+	stats := map[string]NodeStats{}
+	for _, n := range w.ledger.Stats().Nodes {
+		stats[n.Name] = n
+	}
+	return stats
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
+	"github.com/mooring-lb/mooring/cloud/place"
 )
 
 // View is how one Service stands.
@@ -234,6 +235,7 @@ type Stats struct {
 	// Outside are leases whose pool is missing or does not contain them any more.
 	Outside  []lb.Lease
 	Accounts []AccountStats
+	Nodes    []NodeStats
 }
 
 // AccountStats is how one account stands.
@@ -243,6 +245,17 @@ type AccountStats struct {
 	Open bool
 	// Orphans were bought for Services that exist no more.
 	Orphans int
+}
+
+// NodeStats is how one Node stands.
+type NodeStats struct {
+	Name string
+	// Addresses that it is told to hold, to yield or to release.
+	Addresses map[place.State]int
+	// Works: its agent has reported, can do its work, and does what it is told.
+	Works bool
+	// Probed: the health port of its agent has answered once, so that its silence means something.
+	Probed bool
 }
 
 // Stats returns counts for metrics.
@@ -259,6 +272,16 @@ func (l *Ledger) Stats() Stats {
 	for _, key := range slices.Sorted(maps.Keys(l.accounts)) {
 		a := l.accounts[key]
 		s.Accounts = append(s.Accounts, AccountStats{Key: key, Open: a.closed == nil, Orphans: a.orphaned(l.resyncInterval)})
+	}
+	for _, c := range l.candidates {
+		n, told := l.nodes[c.Name], map[place.State]int{}
+		for _, e := range n.book {
+			told[e.state]++
+		}
+		s.Nodes = append(s.Nodes, NodeStats{
+			Name: c.Name, Addresses: told, Probed: n.probed(),
+			Works: c.Agent.Present && c.Agent.Ready && c.Overdue.IsZero() && c.Pulse != lb.PulseRefusing && c.Pulse != lb.PulseLost,
+		})
 	}
 	return s
 }
