@@ -96,6 +96,12 @@ chart() {
   rm -r "$package"
 }
 
+alerts() {
+  hack/promtool.sh
+  _output/bin/promtool check rules manifests/monitoring/alerts.yaml
+  _output/bin/promtool test rules manifests/monitoring/testdata/alerts_test.yaml
+}
+
 dockerfile() {
   local need have
   grep -q '^RUN .*hack/build\.sh' Dockerfile || { echo "Dockerfile: build with hack/build.sh, as make build does"; return 1; }
@@ -125,6 +131,7 @@ step "names" names
 step "scripts" scripts
 step "generated files are current" generated
 step "Helm chart" chart
+step "alert rules fire when they should" alerts
 step "Dockerfile builds as make build does" dockerfile
 step "links in documents" links
 finish lint
