@@ -262,3 +262,38 @@ func stringConstants(t *testing.T, directory string) []string {
 	}
 	return values
 }
+
+// The reference lists what the source registers, so a metric that is renamed is missed here, before a cluster is started.
+// TestMonitoring of e2e sees what is shown.
+func TestRulesAndDashboardNameWhatTheReferenceLists(t *testing.T) {
+	text, err := os.ReadFile("../docs/reference/metrics.md")
+	require.NoError(t, err)
+	listed, row := map[string]string{}, regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (\\w+) \\| ([^|]*)\\|")
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		names := []string{m[1]}
+		if m[2] == "histogram" {
+			names = []string{m[1] + "_bucket", m[1] + "_sum", m[1] + "_count"}
+			m[3] += "`le`"
+		}
+		for _, name := range names {
+			listed[name] = m[3]
+		}
+	}
+	expressions, err := monitoring.Expressions("..")
+	require.NoError(t, err)
+	for who, expr := range expressions {
+		selectors, err := monitoring.Selectors(expr)
+		require.NoError(t, err, who)
+		for _, s := range selectors {
+			if !strings.HasPrefix(s.Metric, "mooring_") && !strings.HasPrefix(s.Metric, "hcloud_") {
+				continue // of the libraries, or Prometheus' own
+			}
+			names, ok := listed[s.Metric]
+			assert.True(t, ok, "%s: no metric %s", who, s.Metric)
+			for _, label := range s.Labels {
+				ofTarget := label == "instance" || label == "job" || label == "node" && strings.HasPrefix(s.Metric, "mooring_agent_")
+				assert.True(t, ofTarget || strings.Contains(names, "`"+label+"`"), "%s: %s has no label %s", who, s.Metric, label)
+			}
+		}
+	}
+}
