@@ -27,6 +27,9 @@ type Options struct {
 	Manifests string
 	// Namespace that Mooring is installed in; empty: that of the manifests.
 	Namespace string
+	// RunPods has pods scheduled, and runs those of Mooring's images and of nginx on their nodes: for tests that install
+	// Mooring as a user does. No node may be without --node-ip then.
+	RunPods bool
 	// Progress is told what is being waited for; nil: nobody is.
 	Progress func(format string, args ...any)
 }
@@ -36,6 +39,8 @@ type Options struct {
 type Cluster struct {
 	// Etcd, APIServer and ControllerManager are the control plane.
 	Etcd, APIServer, ControllerManager *Process
+	// Scheduler is nil unless pods are run.
+	Scheduler *Process
 	// Nodes in order of their names.
 	Nodes []*Node
 	// Client is a host on the wire that is no Node.
@@ -58,6 +63,9 @@ type Cluster struct {
 	work    string // files that need not outlive the namespaces
 	wire    *wire
 	hosts   []*Host
+	// runner and stopPods are nil unless pods are run.
+	runner   *podRunner
+	stopPods context.CancelFunc
 }
 
 // Start starts a cluster and returns when its API server answers, every Node is registered and Ready, and kube-proxy
@@ -120,6 +128,11 @@ func (c *Cluster) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if c.options.RunPods {
+		if err := c.startPods(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+	}
 	if c.options.Manifests != "" {
 		c.options.Progress("applying %s", c.options.Manifests)
 		if err := c.Apply(ctx, c.options.Manifests); err != nil {
@@ -161,10 +174,13 @@ func (c *Cluster) Node(name string) *Node {
 // processes of the cluster, in the order in which they are stopped.
 func (c *Cluster) processes() []*Process {
 	all := slices.Clone(c.Controllers)
+	if c.runner != nil {
+		all = append(all, c.runner.processes(nil)...)
+	}
 	for _, node := range c.Nodes {
 		all = append(all, node.Agent, node.Proxy, node.Kubelet)
 	}
-	all = append(all, c.ControllerManager, c.APIServer, c.Etcd)
+	all = append(all, c.Scheduler, c.ControllerManager, c.APIServer, c.Etcd)
 	return slices.DeleteFunc(all, func(p *Process) bool { return p == nil })
 }
 
@@ -172,6 +188,10 @@ func (c *Cluster) processes() []*Process {
 // end of the program: what is left then ends with the namespaces.
 func (c *Cluster) Close() error {
 	var errs []error
+	if c.stopPods != nil {
+		c.stopPods()
+		c.runner.stopping.Wait()
+	}
 	for _, process := range c.processes() {
 		errs = append(errs, process.Kill())
 	}

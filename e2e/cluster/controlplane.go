@@ -134,6 +134,7 @@ func (c *Cluster) writeUsers() error {
 		"admin":                   "admin,admin,system:masters",
 		"kube-controller-manager": "system:kube-controller-manager,system:kube-controller-manager,",
 		"kube-proxy":              "system:kube-proxy,system:kube-proxy,",
+		"kube-scheduler":          "system:kube-scheduler,system:kube-scheduler,",
 	}
 	for _, node := range c.Nodes {
 		users[node.Name] = fmt.Sprintf("system:node:%s,%s,system:nodes", node.Name, node.Name)

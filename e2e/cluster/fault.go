@@ -62,6 +62,9 @@ func (n *Node) processes() []*Process {
 	if n.Agent != nil {
 		all = append(all, n.Agent)
 	}
+	if n.cluster.runner != nil {
+		all = append(all, n.cluster.runner.processes(n)...)
+	}
 	return append(all, n.others...)
 }
 

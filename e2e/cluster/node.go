@@ -22,6 +22,8 @@ type NodeOptions struct {
 	// NoNodeIP starts the kubelet without --node-ip: it then reports no address until a cloud controller gives it
 	// one.
 	NoNodeIP bool
+	// OwnAddress starts the kubelet without --cloud-provider=external: it initializes its Node itself.
+	OwnAddress bool
 	// Labels that the Node registers with.
 	Labels map[string]string
 }
@@ -38,8 +40,11 @@ type Node struct {
 	number  byte
 	// others run on the node, too.
 	others  []*Process
+	cluster *Cluster
 	pods    netlink.Link
 	nextPod byte
+	// podIPv4 and podIPv6 are the addresses of all pods of the node that the cluster runs.
+	podIPv4, podIPv6 netip.Addr
 }
 
 // podInterface carries the addresses of a node's pods.
@@ -52,7 +57,7 @@ func (c *Cluster) addNode(options NodeOptions, i int) error {
 	if err != nil {
 		return err
 	}
-	node := &Node{Host: host, options: options, number: number}
+	node := &Node{Host: host, options: options, number: number, cluster: c}
 	c.Nodes = append(c.Nodes, node)
 	if err := errors.Join(node.makePodNetwork(), node.newBoot(c.file(options.Name+".boot-id"))); err != nil {
 		return err
@@ -75,6 +80,15 @@ func (c *Cluster) addNode(options NodeOptions, i int) error {
 	}
 	if !options.NoNodeIP {
 		flags = append(flags, "--node-ip="+node.IPv4.String()+","+node.IPv6.String())
+	}
+	if options.OwnAddress {
+		flags = append(flags, "--cloud-provider=")
+	}
+	if c.options.RunPods {
+		if node.podIPv4, node.podIPv6, err = node.newPod(); err != nil {
+			return err
+		}
+		flags = append(flags, "--pod-ips="+node.podIPv4.String()+","+node.podIPv6.String())
 	}
 	var labels []string
 	for key, value := range options.Labels {

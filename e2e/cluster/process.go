@@ -26,6 +26,8 @@ type Process struct {
 	host *Host
 	args []string
 	env  []string
+	// mounts are directories by where the process finds them. Of a process without a host, they are not made.
+	mounts map[string]string
 	// supervised processes are started again when they end by themselves, as a kubelet does with containers.
 	supervised bool
 
@@ -116,7 +118,7 @@ func (p *Process) startThere(cmd *exec.Cmd) error {
 				if err := unix.Setns(int(p.host.netns.Fd()), unix.CLONE_NEWNET); err != nil {
 					return fmt.Errorf("enter %s: %w", p.host.Name, err)
 				}
-				if err := p.host.showBootID(); err != nil {
+				if err := errors.Join(p.host.showBootID(), bind(p.mounts)); err != nil {
 					return err
 				}
 			}
@@ -130,6 +132,16 @@ func (p *Process) startThere(cmd *exec.Cmd) error {
 		}()
 	}()
 	return <-started
+}
+
+// bind mounts directories where the calling thread, whose mounts are its own, finds them.
+func bind(mounts map[string]string) error {
+	for at, dir := range mounts {
+		if err := unix.Mount(dir, at, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s at %s: %w", dir, at, err)
+		}
+	}
+	return nil
 }
 
 func (p *Process) running() bool {

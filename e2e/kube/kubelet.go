@@ -15,6 +15,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+	fakeruntime "k8s.io/cri-api/pkg/apis/testing"
 	remote "k8s.io/cri-client/pkg"
 	fakeremote "k8s.io/cri-client/pkg/fake"
 	cadvisor "k8s.io/kubernetes/pkg/kubelet/cadvisor/testing"
@@ -27,8 +28,12 @@ type kubelet struct {
 	kubeconfig string
 	nodeName   string
 	nodeIP     string
-	rootDir    string
-	labels     map[string]string
+	// cloudProvider is external unless the kubelet initializes its Node itself.
+	cloudProvider string
+	// podIPs are what the fake container runtime says of every pod that is not in the network of the host.
+	podIPs  []string
+	rootDir string
+	labels  map[string]string
 	// leaseSeconds of the Node's lease, which is renewed four times in that time.
 	leaseSeconds int32
 	// statusFrequency is how often the Node's status is computed, and so how soon a Node that was taken for lost is
@@ -40,7 +45,7 @@ func newKubeletCommand() *cobra.Command {
 	k := kubelet{}
 	cmd := &cobra.Command{
 		Use:   "kubelet",
-		Short: "The real kubelet over a fake container runtime, with --cloud-provider=external and no provider ID",
+		Short: "The real kubelet over a fake container runtime, without a provider ID",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return k.run(cmd.Context()) },
 	}
@@ -48,6 +53,8 @@ func newKubeletCommand() *cobra.Command {
 	flags.StringVar(&k.kubeconfig, "kubeconfig", "", "kubeconfig of the node's user")
 	flags.StringVar(&k.nodeName, "node-name", "", "name of the Node")
 	flags.StringVar(&k.nodeIP, "node-ip", "", "address of the Node, or one of each family; empty: left to the cloud provider")
+	flags.StringVar(&k.cloudProvider, "cloud-provider", "external", "external, or empty")
+	flags.StringSliceVar(&k.podIPs, "pod-ips", nil, "addresses of each pod, as the container runtime reports them; empty: its own")
 	flags.StringVar(&k.rootDir, "root-dir", "", "directory for the kubelet's files and the container runtime's socket")
 	flags.StringToStringVar(&k.labels, "node-labels", nil, "labels that the Node registers with")
 	flags.Int32Var(&k.leaseSeconds, "node-lease-duration-seconds", 40, "duration of the Node's lease; it is renewed four times in it")
@@ -83,7 +90,7 @@ func (k *kubelet) run(ctx context.Context) error {
 	flags.RootDirectory = k.rootDir
 	settings.StaticPodPath = ""
 	settings.PodLogsDir = filepath.Join(k.rootDir, "pod-logs")
-	flags.CloudProvider = "external"
+	flags.CloudProvider = k.cloudProvider
 	flags.NodeIP = k.nodeIP
 	// The cloud controller under test decides about the provider ID.
 	settings.ProviderID = ""
@@ -99,6 +106,9 @@ func (k *kubelet) run(ctx context.Context) error {
 		return err
 	}
 
+	if len(k.podIPs) > 0 {
+		fakeruntime.FakePodSandboxIPs = k.podIPs
+	}
 	endpoint := "unix://" + filepath.Join(k.rootDir, "runtime.sock")
 	runtime := fakeremote.NewFakeRemoteRuntime()
 	if err := runtime.Start(endpoint); err != nil {

@@ -1,5 +1,5 @@
 // Command mooring-e2e-kube is the real Kubernetes that the e2e tests and the demo run against: etcd,
-// kube-apiserver, kube-controller-manager, kube-proxy, kubelet and kubectl in one binary, each a subcommand with its
+// kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet and kubectl in one binary, each a subcommand with its
 // usual flags. Only the kubelet differs: it is the real one over a fake container runtime, so that Nodes register,
 // renew their leases and carry their taints as in production while no container is started.
 //
@@ -22,6 +22,7 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
 // components by subcommand. Each finds its own arguments in os.Args[1:] and returns its exit code.
@@ -33,6 +34,7 @@ var components = map[string]func() int{
 	"kube-apiserver":          run(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": run(controllermanager.NewControllerManagerCommand),
 	"kube-proxy":              run(proxy.NewProxyCommand),
+	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kubelet":                 run(newKubeletCommand),
 	"kubectl": func() int {
 		// CheckErr prints the way kubectl does, and exits.
