@@ -87,23 +87,34 @@ func rentAt(t *testing.T, cloud *hetznertest.Server, r *router, options cluster.
 	options.Manifests = "manifests/base"
 	h := &rented{cloud: cloud, router: r, secrets: t.TempDir(), begin: time.Now()}
 	h.moored = &moored{Cluster: start(t, options)}
-	require.NoError(t, h.Client.Unroute(append(slices.Clone(sold), otherSold)...))
-	r.carry(h.Client)
-	t.Cleanup(func() { r.carry(nil) })
+	h.route(t)
 	h.token(t, "default", secretOurs)
-
 	// Controllers are beside the control plane, and so are we.
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	h.endpoint = h.serve(t, netip.MustParseAddrPort("127.0.0.1:0"))
+	return h
+}
+
+// route has Hetzner's routers carry what the client sends to Floating IPs.
+func (h *rented) route(t *testing.T) {
+	t.Helper()
+	require.NoError(t, h.Client.Unroute(append(slices.Clone(sold), otherSold)...))
+	h.router.carry(h.Client)
+	t.Cleanup(func() { h.router.carry(nil) })
+}
+
+// serve has the stand-in listen until the test ends, and returns the URL of the API.
+func (h *rented) serve(t *testing.T, at netip.AddrPort) (endpoint string) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", at.String())
 	require.NoError(t, err)
-	h.endpoint = "http://" + listener.Addr().String() + "/v1"
-	server := &http.Server{Handler: cloud, ReadHeaderTimeout: cluster.Guard}
+	server := &http.Server{Handler: h.cloud, ReadHeaderTimeout: cluster.Guard}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends with the server
 	t.Cleanup(func() {
 		_ = server.Close()
 		serving.Wait()
 	})
-	return h
+	return "http://" + listener.Addr().String() + "/v1"
 }
 
 // account are the keys of a cloud-config for our project.

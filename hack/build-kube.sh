@@ -11,7 +11,7 @@ mkdir -p "$(dirname "$out")"
 if [ ! -x "$out" ]; then
 	echo "e2e/kube: downloading modules of Kubernetes $version"
 	go mod download
-	echo "e2e/kube: building etcd, kube-apiserver, kube-controller-manager, kube-proxy, kubelet and kubectl (about 5 minutes)"
+	echo "e2e/kube: building etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet and kubectl (about 5 minutes)"
 fi
 
 # The packages' names would be thousands of lines: every hundredth says that it goes on.

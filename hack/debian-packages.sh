@@ -3,9 +3,9 @@
 # install it. This is the only list of them.
 set -eu
 
-# iproute2: ip, to look around. libnginx-mod-stream, nginx: the external load balancer of an updater pool. nftables: nft, for
-# kube-proxy. util-linux: nsenter, to look around.
-packages="iproute2 libnginx-mod-stream nftables nginx util-linux"
+# curl: the tutorials use it. iproute2: ip, to look around. libnginx-mod-stream, nginx: the external load balancer of an
+# updater pool, and pods of nginx. nftables: nft, for kube-proxy. util-linux: nsenter, to look around.
+packages="curl iproute2 libnginx-mod-stream nftables nginx util-linux"
 
 missing=
 for package in $packages; do
