@@ -30,7 +30,8 @@ var alone = []string{"TestFailover", "TestOneAnswer", "TestSteadiness", "TestWri
 // in the end. A test that is not listed takes less than half a minute.
 var longest = []string{
 	"TestUpdater", "TestHetzner", "TestControlPlaneAway", "TestService", "TestLeader", "TestRequests",
-	"TestUpdaterStream", "TestHetznerCrash", "TestNodes", "TestUpdaterTwins", "TestReload", "TestPools",
+	"TestUpdaterStream", "TestHetznerCrash", "TestTutorialBareMetal", "TestTutorialHetzner", "TestTutorialUpdater", "TestNodes",
+	"TestUpdaterTwins", "TestReload", "TestPools",
 }
 
 // partVariable is set in a process that runs a part of the tests for another one.

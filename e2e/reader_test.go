@@ -16,18 +16,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reader follows a tutorial: what stands in its blocks of commands, somebody types who has Mooring's source, kubectl and
+// reader follows a page of docs: what stands in its blocks of commands, somebody types who has Mooring's source, kubectl and
 // a cluster; and what stands in the block of text after it is what they see, but for what differs each time. Two things
 // are not as a reader has them: the network of the documentation is that of the wire, and nobody builds images: the
 // cluster runs the built binaries for the pods of them.
 //
-// In a tutorial, <!-- not run: why --> is before a block of commands that no test can run (its syntax is checked), and
+// In a page, <!-- not run: why --> is before a block of commands that no test can run (its syntax is checked), and
 // <!-- by hand: what --> stands for what a reader does without a command.
 type reader struct {
 	*cluster.Cluster
 	// dir is the reader's copy of the source, bin what stands first in the PATH.
 	dir, bin string
-	// words of the tutorial that are others here, in pairs.
+	// words of the pages that are others here, in pairs.
 	words []string
 	env   []string
 	// hands do what a reader does without a command.
@@ -58,18 +58,18 @@ func (r *reader) program(t *testing.T, name, script string) {
 	require.NoError(t, os.WriteFile(filepath.Join(r.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 }
 
-// follow does what a tutorial says, from its first line to its last.
-func (r *reader) follow(t *testing.T, tutorial string) {
+// follow does what a page of docs says, from its first line to its last.
+func (r *reader) follow(t *testing.T, page string) {
 	t.Helper()
 	root, err := cluster.Root()
 	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "docs", "tutorials", tutorial))
+	text, err := os.ReadFile(filepath.Join(root, "docs", page))
 	require.NoError(t, err)
 	steps, err := stepsOf(string(text))
-	require.NoError(t, err, tutorial)
-	require.NotEmpty(t, steps, tutorial)
+	require.NoError(t, err, page)
+	require.NotEmpty(t, steps, page)
 	for _, step := range steps {
-		where := fmt.Sprintf("%s:%d", tutorial, step.line)
+		where := fmt.Sprintf("%s:%d", page, step.line)
 		switch {
 		case step.hand != "":
 			t.Logf("%s: by hand: %s", where, step.hand)
@@ -85,9 +85,9 @@ func (r *reader) follow(t *testing.T, tutorial string) {
 				t.Fatalf("%s: %v\n%s\n%s", where, err, step.script, r.Dump(context.WithoutCancel(t.Context())))
 			}
 		default:
-			// A block of which the tutorial shows the output only looks, so the reader may look again.
+			// A block of which the page shows the output only looks, so the reader may look again.
 			var out string
-			r.Eventually(t, fmt.Sprintf("%s\n%s\nshows what the tutorial shows", where, step.script), func(ctx context.Context) error {
+			r.Eventually(t, fmt.Sprintf("%s\n%s\nshows what the page shows", where, step.script), func(ctx context.Context) error {
 				out, _ = r.shell(ctx, step.script) // a refusal is an output, too
 				if missing := r.missing(step.shows, out); len(missing) > 0 {
 					return fmt.Errorf("these lines are missing:\n%s\nin:\n%s", strings.Join(missing, "\n"), out)
@@ -109,7 +109,7 @@ func (r *reader) shell(ctx context.Context, script string, flags ...string) (str
 	return string(out), err
 }
 
-// missing are the lines of the tutorial that are not in the output, in what is the same each time.
+// missing are the lines of the page that are not in the output, in what is the same each time.
 func (r *reader) missing(shows []string, out string) (missing []string) {
 	var lines []string
 	for line := range strings.Lines(out) {
@@ -152,7 +152,7 @@ func stable(line string) string {
 	return strings.TrimSpace(line)
 }
 
-// step of a tutorial.
+// step of a page.
 type step struct {
 	line int
 	// script is a block of commands; notRun is set when it needs what no test has.
@@ -166,7 +166,7 @@ type step struct {
 
 var comment = regexp.MustCompile(`^<!-- (not run|by hand): (.+) -->$`)
 
-// stepsOf a tutorial are its blocks of commands, and what its comments say that is done by hand or not run.
+// stepsOf a page are its blocks of commands, and what its comments say that is done by hand or not run.
 func stepsOf(text string) (steps []step, err error) {
 	var fence, notRun string
 	var block []string

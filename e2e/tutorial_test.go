@@ -40,7 +40,7 @@ func TestTutorialBareMetal(t *testing.T) {
 		},
 		"see that they have completed": r.released,
 	}
-	r.follow(t, "bare-metal.md")
+	r.follow(t, "tutorials/bare-metal.md")
 	r.withoutTrace(t)
 }
 
@@ -132,7 +132,7 @@ func TestTutorialHetzner(t *testing.T) {
 		},
 		"see that they have completed": r.released,
 	}
-	r.follow(t, "hetzner.md")
+	r.follow(t, "tutorials/hetzner.md")
 	assert.Empty(t, cloud.FloatingIPs(ourProject), "Floating IPs that are left")
 	r.withoutTrace(t)
 }
@@ -147,7 +147,7 @@ func TestTutorialUpdater(t *testing.T) {
 		"stop the updater":  func(*testing.T) { l.updater.Break(updatertest.Fault{NoEffect: true, Answer: updatertest.Cut}) },
 		"start the updater": func(*testing.T) { l.updater.Break(updatertest.Fault{}) },
 	}
-	r.follow(t, "updater.md")
+	r.follow(t, "tutorials/updater.md")
 	files, err := l.updater.Files()
 	require.NoError(t, err)
 	assert.Empty(t, files, "backends that are left")
