@@ -159,8 +159,7 @@ func (r *podRunner) start(ctx context.Context, pod *corev1.Pod) (*runningPod, er
 		return nil, err
 	}
 	container := pod.Spec.Containers[0]
-	image := strings.TrimRight(path.Base(container.Image), "0123456789.")
-	image, _, _ = strings.Cut(image, ":")
+	image, _, _ := strings.Cut(path.Base(container.Image), ":")
 	process := c.process(node.Name+"-"+pod.Name, node.Host)
 	switch image {
 	case path.Base(ControllerBinary), path.Base(AgentBinary):
@@ -250,18 +249,18 @@ func (r *podRunner) writeFiles(pod *corev1.Pod, mounts map[string]string) error 
 			continue
 		}
 		files := map[string]string{}
-		switch volume := volume(pod, mount.Name); {
-		case volume.ConfigMap != nil:
-			object, err := r.configMaps.ConfigMaps(pod.Namespace).Get(volume.ConfigMap.Name)
+		switch v := volume(pod, mount.Name); {
+		case v.ConfigMap != nil:
+			object, err := r.configMaps.ConfigMaps(pod.Namespace).Get(v.ConfigMap.Name)
 			if err != nil {
 				return err
 			}
 			for name, text := range object.Data {
 				files[name] = running.redirect(text)
 			}
-		case volume.Secret != nil:
-			object, err := r.secrets.Secrets(pod.Namespace).Get(volume.Secret.SecretName)
-			if err != nil && (volume.Secret.Optional == nil || !*volume.Secret.Optional) {
+		case v.Secret != nil:
+			object, err := r.secrets.Secrets(pod.Namespace).Get(v.Secret.SecretName)
+			if err != nil && (v.Secret.Optional == nil || !*v.Secret.Optional) {
 				return err
 			}
 			if err == nil {
