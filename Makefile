@@ -2,7 +2,7 @@
 # See README.md, "Development".
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint e2e simulate bench demo generate image help
+.PHONY: build test lint e2e simulate bench demo generate image release help
 
 build: ## Build the controller, the agent and kubectl mooring, static, into bin/ (default)
 	hack/build.sh
@@ -30,6 +30,9 @@ generate: ## Write the generated files: deepcopy functions, the CRD and docs/ref
 
 image: ## Build the container images for linux/amd64 and linux/arm64. IMAGE_PREFIX=<registry/name>, PUSH=1
 	hack/image.sh
+
+release: ## Commit and tag a release, VERSION=v0.1.0. Pushes nothing; see docs/releasing.md
+	hack/release.sh "$(VERSION)"
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12

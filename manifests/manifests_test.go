@@ -91,9 +91,9 @@ func TestExamplesAreComplete(t *testing.T) {
 			objects := render(t, directory)
 			deployment := all[*appsv1.Deployment](objects)[0]
 			controller := deployment.Spec.Template.Spec
-			assert.Equal(t, "registry.example.com/mooring/mooring-cloud-controller-manager:v0.0.0", controller.Containers[0].Image)
+			assert.Regexp(t, `^registry\.example\.com/mooring/mooring-cloud-controller-manager:v\d`, controller.Containers[0].Image)
 			for _, daemonSet := range all[*appsv1.DaemonSet](objects) {
-				assert.Equal(t, "registry.example.com/mooring/mooring-agent:v0.0.0", daemonSet.Spec.Template.Spec.Containers[0].Image)
+				assert.Regexp(t, `^registry\.example\.com/mooring/mooring-agent:v\d`, daemonSet.Spec.Template.Spec.Containers[0].Image)
 			}
 
 			configMap := all[*corev1.ConfigMap](objects)[0]
