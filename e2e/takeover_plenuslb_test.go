@@ -165,6 +165,7 @@ func TestTakeOverPlenusLB(t *testing.T) {
 	inTurn(t, "Mooring takes over", func(t *testing.T) {
 		p.takeOver(t)
 		p.asLeft(t, calls)
+		p.publish(t, func(*corev1.Service) bool { return true })
 	})
 	inTurn(t, "PlenusLB could go on", func(t *testing.T) {
 		p.stopMooring(t, p.services...)
@@ -173,7 +174,14 @@ func TestTakeOverPlenusLB(t *testing.T) {
 			p.run(t, node, "nft", "delete", "table", "inet", "mooring")
 			p.operatorStarts(t, node)
 		}
+		for _, service := range p.services {
+			if len(service.Spec.ExternalIPs) > 0 {
+				p.kubectl(t, "patch", "service", service.Name, "--namespace", service.Namespace, "--subresource=status",
+					"--type=merge", "--patch", `{"status":{"loadBalancer":{"ingress":null}}}`)
+			}
+		}
 		p.asLeft(t, calls)
+		p.publish(t, func(service *corev1.Service) bool { return len(service.Spec.ExternalIPs) == 0 })
 	})
 	inTurn(t, "Mooring takes over for good", func(t *testing.T) {
 		p.run(t, p.Node("n1"), "ip", "address", "add", "10.90.0.43/32", "dev", "pl0", "scope", "link", "label", "pl0:pllb")
@@ -182,7 +190,11 @@ func TestTakeOverPlenusLB(t *testing.T) {
 		// What PlenusLB has bound and nobody has any more is told from the rest.
 		p.run(t, p.Node("n1"), "ip", "-4", "address", "flush", "dev", "pl0", "-deprecated", "label", "pl0:pllb")
 		p.unbound(t, netip.MustParseAddr("10.90.0.43"))
+		for _, service := range p.services {
+			p.kubectl(t, "patch", "service", service.Name, "--namespace", service.Namespace, "--type=merge", "--patch", `{"spec":{"externalIPs":null}}`)
+		}
 		p.asLeft(t, calls)
+		p.publish(t, func(*corev1.Service) bool { return true })
 	})
 	end()
 
@@ -277,12 +289,17 @@ func (p *plenus) asLeft(t *testing.T, calls int) {
 			assert.False(t, strings.HasPrefix(key, "mooring.dev/"), "%s has label %s", f.Prefix, key)
 		}
 	}
+}
+
+// publish sees that those Services that should show their addresses in the status, and no others.
+func (p *plenus) publish(t *testing.T, should func(*corev1.Service) bool) {
+	t.Helper()
 	for _, service := range p.services {
 		published, err := p.Published(t.Context(), service.Namespace, service.Name)
 		require.NoError(t, err)
 		var want []netip.Addr
 		for _, a := range p.addresses {
-			if a.service == service {
+			if a.service == service && should(service) {
 				want = append(want, a.Addr)
 			}
 		}
