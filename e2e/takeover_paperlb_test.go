@@ -175,11 +175,7 @@ func TestTakeOverPaperLB(t *testing.T) {
 
 	inTurn(t, "Mooring takes over", func(t *testing.T) { p.takeOver(t) })
 	inTurn(t, "PaperLB could go on", func(t *testing.T) {
-		var services []*corev1.Service
-		for _, left := range p.left {
-			services = append(services, left.service)
-		}
-		p.stopMooring(t, services...)
+		p.stopMooring(t, "from-paperlb.md")
 		// PaperLB starts with its objects in phase PENDING. While a port is in two files, nginx goes on as it was.
 		for _, left := range p.left {
 			p.posts(t, left)
@@ -191,11 +187,7 @@ func TestTakeOverPaperLB(t *testing.T) {
 	})
 	inTurn(t, "Mooring takes over for good", func(t *testing.T) {
 		p.takeOver(t)
-		for _, left := range p.left {
-			p.kubectl(t, "annotate", "service", left.service.Name, "--namespace", left.service.Namespace, lb.AnnotationReplacesBackend+"-")
-			p.kubectl(t, "patch", "loadbalancers."+paperGroup, left.service.Name, "--namespace", left.service.Namespace,
-				"--type=merge", "--patch", `{"metadata":{"finalizers":null}}`)
-		}
+		p.does(t, "updater.md", "mooring.dev/replaces-backend-")
 		p.forgotten(t, paperGroup, "loadbalancers", "loadbalancerconfigs")
 		p.awaitFiles(t, func(left balancedPort) string { return p.backend(left.port, left.protocol) }, false)
 	})

@@ -168,18 +168,13 @@ func TestTakeOverPlenusLB(t *testing.T) {
 		p.publish(t, func(*corev1.Service) bool { return true })
 	})
 	inTurn(t, "PlenusLB could go on", func(t *testing.T) {
-		p.stopMooring(t, p.services...)
+		p.stopMooring(t, "from-plenuslb.md")
 		for _, node := range p.Nodes {
 			p.run(t, node, "ip", "-4", "address", "flush", "dev", "pl0", "label", "pl0:moor")
 			p.run(t, node, "nft", "delete", "table", "inet", "mooring")
 			p.operatorStarts(t, node)
 		}
-		for _, service := range p.services {
-			if len(service.Spec.ExternalIPs) > 0 {
-				p.kubectl(t, "patch", "service", service.Name, "--namespace", service.Namespace, "--subresource=status",
-					"--type=merge", "--patch", `{"status":{"loadBalancer":{"ingress":null}}}`)
-			}
-		}
+		p.does(t, "from-plenuslb.md", `{"status":{"loadBalancer":{"ingress":null}}}`)
 		p.asLeft(t, calls)
 		p.publish(t, func(service *corev1.Service) bool { return len(service.Spec.ExternalIPs) == 0 })
 	})

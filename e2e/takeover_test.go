@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // inTurn runs a part of a test without which the parts after it mean nothing.
@@ -141,9 +140,9 @@ func (m *moored) workedOn(t *testing.T, service *corev1.Service) {
 	})
 }
 
-// stopMooring goes back to what was there before, as the guides say: controller and agents are removed, then what only
-// they would take off the objects.
-func (m *moored) stopMooring(t *testing.T, services ...*corev1.Service) {
+// stopMooring takes the steps of a guide that go back: controller and agents are removed, then what only they would take
+// off the objects.
+func (m *moored) stopMooring(t *testing.T, guide string) {
 	t.Helper()
 	require.NoError(t, m.Controllers[0].Stop())
 	for _, node := range m.Nodes {
@@ -151,15 +150,27 @@ func (m *moored) stopMooring(t *testing.T, services ...*corev1.Service) {
 			require.NoError(t, node.Agent.Stop())
 		}
 	}
-	none := []byte(`{"metadata":{"finalizers":null}}`)
-	for _, service := range services {
-		_, err := m.Kube.CoreV1().Services(service.Namespace).Patch(t.Context(), service.Name, types.MergePatchType, none, metav1.PatchOptions{})
-		require.NoError(t, err)
+	m.does(t, guide, `patch service "$name" --type=merge --patch '{"metadata":{"finalizers":null}}'`)
+}
+
+// does what a guide says, in the block of commands that has these words.
+func (m *moored) does(t *testing.T, guide, words string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", "guides", guide))
+	require.NoError(t, err)
+	var blocks []string
+	for _, rest := range strings.Split(string(text), "```sh\n")[1:] {
+		if block, _, _ := strings.Cut(rest, "```"); strings.Contains(block, words) {
+			blocks = append(blocks, block)
+		}
 	}
-	for _, node := range m.Nodes {
-		m.kubectl(t, "patch", "nodeaddresses", node.Name, "--type=merge", "--patch", string(none))
-		m.kubectl(t, "delete", "nodeaddresses", node.Name)
-	}
+	require.Len(t, blocks, 1, "blocks of %s with %q", guide, words)
+	path := filepath.Join(t.TempDir(), "block.sh")
+	require.NoError(t, os.WriteFile(path, []byte("set -eu\n"+blocks[0]), 0o600))
+	ctx, cancel := context.WithTimeout(t.Context(), cluster.Guard)
+	defer cancel()
+	_, err = m.Script(ctx, path)
+	require.NoError(t, err)
 }
 
 // status of a custom resource, as its operator writes it.
