@@ -61,6 +61,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Version of Mooring.
 	Version string
+	// Namespace of Mooring's own objects, where what the admission policies know of the pools is kept current (package
+	// externalips); empty: it is not.
+	Namespace string
 	// Pod of this controller, for events about its configuration; empty outside of a cluster.
 	Pod corev1.ObjectReference
 	// Exit ends the process: this controller must not write any more.

@@ -55,6 +55,7 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 		return errors.Join(err, c.room.tenants.load(c.config))
 	}
 	c.config = cfg
+	c.room.config.Store(cfg)
 	c.room.tenants.follow()
 	if err := c.room.balancers.follow(cfg); err != nil {
 		klog.Background().Error(err, "An updater pool goes on with its last configuration")
@@ -65,6 +66,7 @@ func (c *Cloud) configChanged(cfg *config.Config) error {
 		c.room.queue.Add(service.KeyOf(svc))
 	}
 	c.room.showAnew()
+	c.room.policy.wake()
 	c.room.drain()
 	c.room.metrics.reloaded(nil)
 	restart := cfg.InitializeNodes != c.initializeNodes

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/config"
 	"github.com/mooring-lb/mooring/cloud/hetzner"
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
@@ -46,8 +47,9 @@ type room struct {
 	metrics   *instruments
 	epoch     *epoch
 
-	// book is the ledger once it is rebuilt.
-	book atomic.Pointer[ledger.Ledger]
+	// book is the ledger once it is rebuilt, and config what it was last told.
+	book   atomic.Pointer[ledger.Ledger]
+	config atomic.Pointer[config.Config]
 
 	queue     workqueue.TypedRateLimitingInterface[ledger.Key]
 	nodeQueue workqueue.TypedRateLimitingInterface[string]
@@ -67,6 +69,7 @@ type room struct {
 	writer      *nodeaddresses.Writer
 	lanes       *nodeaddresses.Lanes // of nodeQueue
 	prober      *probe.Prober
+	policy      *policy // nil: its parameters are not kept
 	tenants     *tenants
 	balancers   *balancers
 	syncer      *service.Syncer
@@ -116,6 +119,9 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 	r.metrics = newInstruments(o.Metrics, &stats{
 		ledger: r.ledger, accounts: r.tenants.states, updaters: r.balancers.health, probe: r.prober.Stats, services: r.standings, now: o.Clock.Now,
 	})
+	if o.Namespace != "" {
+		r.policy = r.newPolicy()
+	}
 	r.informers()
 	return r
 }
@@ -142,6 +148,7 @@ func (r *room) run(ctx context.Context) {
 		r.work(func() bool { return next(ctx, r, r.nodeQueue, r.writer.Sync) })
 	}
 	r.working.Go(func() { r.tenants.run(ctx) })
+	r.working.Go(func() { r.policy.run(calls, r) })
 	r.working.Go(func() { r.probe(calls) })
 	r.drain()
 	select {
@@ -151,6 +158,7 @@ func (r *room) run(ctx context.Context) {
 	cancel()
 	r.queue.ShutDown()
 	r.nodeQueue.ShutDown()
+	r.policy.stop()
 	r.alarm.stop()
 }
 
@@ -167,6 +175,7 @@ func (r *room) stop() {
 	r.stopOnce.Do(func() { close(r.stopped) })
 	r.queue.ShutDown()
 	r.nodeQueue.ShutDown()
+	r.policy.stop()
 	done := make(chan struct{})
 	go func() {
 		r.working.Wait()

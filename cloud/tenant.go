@@ -176,6 +176,7 @@ func (t *tenant) do(ctx context.Context, job ledger.Job) {
 	t.flying--
 	t.mu.Unlock()
 	t.room.ledger().Done(job, answer, t.room.options.Clock.Now())
+	t.room.policy.wake() // something may have been bought, or given back
 	t.room.drain()
 	t.wake()
 }
@@ -301,6 +302,7 @@ func (t *tenant) read(ctx context.Context, servers bool, token int) {
 		t.room.ledger().AccountFailed(t.account.Key(), unreadable(t.account.Key(), err), now)
 	} else {
 		t.room.ledger().Inventory(t.account.Key(), inventory, now)
+		t.room.policy.wake()
 	}
 	t.room.drain()
 	t.wake()

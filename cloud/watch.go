@@ -224,6 +224,7 @@ func (r *room) resync() {
 	for _, name := range r.ledger().NodeNames() {
 		r.nodeQueue.Add(name)
 	}
+	r.policy.wake()
 }
 
 // adopt rebuilds the ledger: it raises the epoch, so that an older leader's writes are told from ours, has them refused
@@ -249,6 +250,7 @@ func (r *room) adopt(ctx context.Context, cfg *config.Config) error {
 	}
 	r.resyncEvery.Store(int64(cfg.ResyncInterval))
 	r.prober.Configure(probeOptions(cfg))
+	r.config.Store(cfg)
 	r.book.Store(l)
 	logger.Info("Adopted", "epoch", term, "services", len(snapshot.Services), "nodes", len(snapshot.Nodes),
 		"nodeAddresses", len(snapshot.Objects), "outside", len(l.Stats().Outside), "took", r.options.Clock.Since(start).Round(time.Millisecond))

@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/mooring-lb/mooring/cloud/config"
+	"github.com/mooring-lb/mooring/cloud/externalips"
 )
 
 // render builds a kustomization as kubectl does and decodes its objects.
@@ -75,8 +76,21 @@ func all[T runtime.Object](objects []runtime.Object) []T {
 	return found
 }
 
+// named returns the object of that name, nil when there is none.
+func named[T interface {
+	runtime.Object
+	GetName() string
+}](objects []T, name string) (found T) {
+	for _, object := range objects {
+		if object.GetName() == name {
+			return object
+		}
+	}
+	return found
+}
+
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 19, "overlays/bare-metal": 20, "overlays/hetzner": 21, "overlays/updater": 14} {
+	for directory, count := range map[string]int{"base": 26, "overlays/bare-metal": 27, "overlays/hetzner": 28, "overlays/updater": 21} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
@@ -96,8 +110,8 @@ func TestExamplesAreComplete(t *testing.T) {
 				assert.Regexp(t, `^registry\.example\.com/mooring/mooring-agent:v\d`, daemonSet.Spec.Template.Spec.Containers[0].Image)
 			}
 
-			configMap := all[*corev1.ConfigMap](objects)[0]
-			assert.Equal(t, configMap.Name, controller.Volumes[0].ConfigMap.Name)
+			configMap := named(all[*corev1.ConfigMap](objects), controller.Volumes[0].ConfigMap.Name)
+			require.NotNil(t, configMap)
 			const file = "cloud-config.yaml"
 			assert.Equal(t, controller.Containers[0].VolumeMounts[0].MountPath+"/"+file, flag(controller, "cloud-config"))
 			require.Contains(t, configMap.Data, file)
@@ -149,8 +163,8 @@ func TestWithoutAgents(t *testing.T) {
 			assert.NotContains(t, subject.Name, "agent")
 		}
 	}
-	assert.Empty(t, all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects))
-	assert.Empty(t, all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects))
+	assert.Nil(t, named(all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects), "mooring-agent"))
+	assert.Nil(t, named(all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects), "mooring-agent"))
 	assert.NotEmpty(t, all[*apiextensionsv1.CustomResourceDefinition](objects), "the controller reads NodeAddresses at its start")
 }
 
@@ -188,6 +202,7 @@ func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
 
 		"mooring:cloud-controller-manager kube-system leases":                                                {"create"},
 		"mooring:cloud-controller-manager kube-system leases mooring-cloud-controller-manager mooring-epoch": {"get", "update"},
+		"mooring:cloud-controller-manager mooring-system configmaps mooring-external-ips":                    {"list", "watch", "create", "update", "patch"},
 	}, verbs)
 }
 
@@ -199,17 +214,48 @@ func TestAgentsAreHeldToTheirNode(t *testing.T) {
 			objects := render(t, directory)
 			agents := all[*appsv1.DaemonSet](objects)[0]
 			user := "system:serviceaccount:" + agents.Namespace + ":" + agents.Spec.Template.Spec.ServiceAccountName
-			policies := all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects)
-			require.Len(t, policies, 1)
-			assert.Equal(t, admissionregistrationv1.Fail, *policies[0].Spec.FailurePolicy)
-			require.Len(t, policies[0].Spec.MatchConditions, 1)
-			assert.Equal(t, "request.userInfo.username == '"+user+"'", policies[0].Spec.MatchConditions[0].Expression)
-			bindings := all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects)
-			require.Len(t, bindings, 1)
+			policy := named(all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects), "mooring-agent")
+			require.NotNil(t, policy)
+			assert.Equal(t, admissionregistrationv1.Fail, *policy.Spec.FailurePolicy)
+			require.Len(t, policy.Spec.MatchConditions, 1)
+			assert.Equal(t, "request.userInfo.username == '"+user+"'", policy.Spec.MatchConditions[0].Expression)
+			binding := named(all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects), "mooring-agent")
+			require.NotNil(t, binding)
 			assert.Equal(t, admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-				PolicyName:        policies[0].Name,
+				PolicyName:        policy.Name,
 				ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
-			}, bindings[0].Spec)
+			}, binding.Spec)
+		})
+	}
+}
+
+// What others do with Services must not depend on Mooring: the one policy that refuses when it cannot be evaluated goes by an
+// object whose kind is always there, and lets everything pass while that is missing.
+func TestOthersAreNotHeldUp(t *testing.T) {
+	for _, directory := range []string{"base", "overlays/bare-metal", "overlays/hetzner", "overlays/updater"} {
+		t.Run(directory, func(t *testing.T) {
+			objects := render(t, directory)
+			policies := all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects)
+			bindings := all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects)
+			pools := named(policies, "mooring-external-ips")
+			require.NotNil(t, pools)
+			assert.Equal(t, admissionregistrationv1.Fail, *pools.Spec.FailurePolicy)
+			assert.Equal(t, admissionregistrationv1.ParamKind{APIVersion: "v1", Kind: "ConfigMap"}, *pools.Spec.ParamKind)
+			inUse := named(policies, "mooring-external-ips-in-use")
+			require.NotNil(t, inUse)
+			assert.Equal(t, admissionregistrationv1.Ignore, *inUse.Spec.FailurePolicy)
+			assert.Equal(t, pools.Spec.MatchConditions, inUse.Spec.MatchConditions)
+			for _, policy := range []*admissionregistrationv1.ValidatingAdmissionPolicy{pools, inUse} {
+				binding := named(bindings, policy.Name)
+				require.NotNil(t, binding)
+				assert.Equal(t, policy.Name, binding.Spec.PolicyName)
+				assert.Equal(t, admissionregistrationv1.AllowAction, *binding.Spec.ParamRef.ParameterNotFoundAction)
+			}
+			parameters := named(all[*corev1.ConfigMap](objects), externalips.Name)
+			require.NotNil(t, parameters)
+			reference := named(bindings, pools.Name).Spec.ParamRef
+			assert.Equal(t, []string{parameters.Namespace, parameters.Name}, []string{reference.Namespace, reference.Name})
+			assert.Empty(t, parameters.Data, "applying it again would take away what the controller wrote")
 		})
 	}
 }

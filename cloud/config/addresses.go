@@ -31,12 +31,13 @@ var unusable = []struct {
 // largestIPv4 is the shortest prefix of an IPv4 entry: what is larger is a slip, and nobody's block.
 const largestIPv4 = 8
 
-// addresses judges addresses and exclude of one pool, and takes out what is not to be given out.
-func (j *judge) addresses(p *field.Path, f *filePool) *netipx.IPSet {
+// addresses judges addresses and exclude of one pool, and takes out what is not to be given out. The block has what
+// avoidBuggyIPs alone takes out.
+func (j *judge) addresses(p *field.Path, f *filePool) (left, block *netipx.IPSet) {
 	at := p.Child("addresses")
 	if len(f.Addresses) == 0 {
 		j.required(at, "the list is empty: write addresses such as 192.0.2.7, 192.0.2.32/28 or 192.0.2.10-192.0.2.20, or remove the pool")
-		return nil
+		return nil, nil
 	}
 	var set netipx.IPSetBuilder
 	var entries []entry
@@ -69,15 +70,16 @@ func (j *judge) addresses(p *field.Path, f *filePool) *netipx.IPSet {
 	}
 	listed, _ := set.IPSet()
 	j.exclude(p.Child("exclude"), f.Exclude, listed, len(entries) == len(f.Addresses), &set)
-	left, _ := set.IPSet()
+	block, _ = set.IPSet()
+	left = block
 	if or(f.AvoidBuggyIPs, false) {
-		left = withoutBuggy(left)
+		left = withoutBuggy(block)
 	}
 	if len(left.Ranges()) == 0 && len(entries) == len(f.Addresses) {
 		j.invalid(at, strings.Join(words(f.Addresses), ", "), "exclude and avoidBuggyIPs leave no address: add some, or remove the pool")
-		return nil
+		return nil, nil
 	}
-	return left
+	return left, block
 }
 
 // exclude takes the excluded ranges out of the set. One that excludes nothing is a mistake, unless an entry of

@@ -54,6 +54,8 @@ type Pool struct {
 	// Addresses of the pool, the excluded ones and (with avoidBuggyIPs) those that end in .0 and .255 taken
 	// out. Nil for other sources. With Hetzner there is one address of each IPv6 /64.
 	Addresses *netipx.IPSet
+	// Block is Addresses and what avoidBuggyIPs takes out of them: nobody gets those, but they are the pool's.
+	Block *netipx.IPSet
 
 	AutoAssign bool
 	Priority   int

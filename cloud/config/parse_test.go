@@ -46,7 +46,7 @@ func TestEveryKeyIsTaken(t *testing.T) {
 	assert.False(t, office.ServiceSelector.Matches(labels.Set{"expose": "no"}))
 	assert.True(t, office.NodeSelector.Matches(labels.Set{"edge": "true"}))
 	assert.False(t, office.NodeSelector.Matches(labels.Set{"edge": "false"}))
-	office.Addresses, office.NamespaceSelector, office.ServiceSelector, office.NodeSelector = nil, nil, nil, nil
+	office.Addresses, office.Block, office.NamespaceSelector, office.ServiceSelector, office.NodeSelector = nil, nil, nil, nil, nil
 	assert.Equal(t, Pool{
 		Name: "office", Priority: 10, LoadBalancerClass: "example.com/office",
 		AllowedNamespaces: []string{"project1", "project2"},
@@ -66,7 +66,7 @@ func TestEveryKeyIsTaken(t *testing.T) {
 
 	persistent := c.Pools[2]
 	assert.Equal(t, []string{"203.0.113.4-203.0.113.5"}, rangesOf(persistent.Addresses))
-	persistent.Addresses = nil
+	persistent.Addresses, persistent.Block = nil, nil
 	assert.Equal(t, Pool{
 		Name: "hetzner-persistent", Interface: "pl0", Guard: true,
 		Hetzner: &HetznerPool{Takeover: true, Account: Account{
@@ -103,7 +103,9 @@ pools:
 	assert.Equal(t, Failover{ProbeInterval: 300 * time.Millisecond, FailureThreshold: 3}, c.Failover)
 	assert.Equal(t, 10*time.Minute, c.ResyncInterval)
 
-	c.Pools[0].Addresses, c.Pools[1].Addresses = nil, nil
+	for i := range c.Pools {
+		c.Pools[i].Addresses, c.Pools[i].Block = nil, nil
+	}
 	assert.Equal(t, []Pool{
 		{Name: "office", AutoAssign: true, Interface: "pl0", ConflictDetection: true, Guard: true},
 		{Name: "floating", Interface: "pl0", Guard: true, Hetzner: &HetznerPool{Account: account}},
@@ -137,6 +139,16 @@ func TestAddressesLeft(t *testing.T) {
 			assert.Equal(t, tc.want, rangesOf(c.Pools[0].Addresses))
 		})
 	}
+}
+
+// Whoever lists a block owns all of it but what is excluded, given out or not.
+func TestBuggyAddressesStayInTheBlock(t *testing.T) {
+	c, err := Parse([]byte(header + `
+pools:
+- {name: office, addresses: [192.0.2.0/23], exclude: [192.0.3.255], avoidBuggyIPs: true, interface: pl0}
+`))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"192.0.2.0-192.0.3.254"}, rangesOf(c.Pools[0].Block))
 }
 
 // What one pool excludes another may give out.

@@ -67,7 +67,7 @@ func (j *judge) pool(p *field.Path, f *filePool, defaultAccount *Account) Pool {
 		j.binding(p, f, &pool)
 	}
 	if f.Has["addresses"] {
-		pool.Addresses = j.addresses(p, f)
+		pool.Addresses, pool.Block = j.addresses(p, f)
 	}
 	if f.Hetzner != nil {
 		pool.Hetzner = j.hetznerPool(p.Child("hetzner"), f.Hetzner, defaultAccount)

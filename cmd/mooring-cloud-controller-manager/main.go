@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -99,6 +100,9 @@ type process struct {
 	cloud atomic.Pointer[cloud.Cloud]
 }
 
+// defaultNamespace of the manifests.
+const defaultNamespace = "mooring-system"
+
 // newCloud implements app.InitCloudFunc, which has no way to return an error.
 func (p *process) newCloud(c *config.CompletedConfig) cloudprovider.Interface {
 	election := c.ComponentConfig.Generic.LeaderElection
@@ -119,6 +123,7 @@ func (p *process) newCloud(c *config.CompletedConfig) cloudprovider.Interface {
 		ClusterName:    c.ComponentConfig.KubeCloudShared.ClusterName,
 		Registerer:     legacyregistry.Registerer(),
 		Version:        version,
+		Namespace:      cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace),
 		Pod: corev1.ObjectReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: os.Getenv("POD_NAMESPACE"), Name: os.Getenv("POD_NAME"), UID: types.UID(os.Getenv("POD_UID")),
 		},
