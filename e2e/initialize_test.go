@@ -9,11 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 	"github.com/mooring-lb/mooring/e2e/cluster"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // accounts are Mooring's users at the API server: everything that it writes, it writes as one of them.
@@ -112,6 +115,35 @@ func TestInitializeNodes(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, before.Spec.ProviderID, after.Spec.ProviderID)
 		c.Eventually(t, "its addresses are known", func(ctx context.Context) error { return addressed(ctx, c, "n3", before.Status.Addresses) })
+	})
+
+	t.Run("labels of the old form that somebody sets on a Node count in the new form, too", func(t *testing.T) {
+		label := []byte(`{"metadata":{"labels":{"failure-domain.beta.kubernetes.io/zone":"z1"}}}`)
+		_, err := c.Kube.CoreV1().Nodes().Patch(t.Context(), "n1", types.MergePatchType, label, metav1.PatchOptions{})
+		require.NoError(t, err)
+		c.Eventually(t, "n1 is in the zone", func(ctx context.Context) error {
+			node, err := c.Kube.CoreV1().Nodes().Get(ctx, "n1", metav1.GetOptions{})
+			if err == nil && node.Labels[corev1.LabelTopologyZone] != "z1" {
+				err = fmt.Errorf("its labels are %v", node.Labels)
+			}
+			return err
+		})
+	})
+
+	t.Run("NodeAddresses of a Node that there is not, as a backup may bring them back, go", func(t *testing.T) {
+		_, err := c.NodeAddresses.Create(t.Context(), &v1alpha1.NodeAddresses{ObjectMeta: metav1.ObjectMeta{Name: "ghost"}}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		require.NoError(t, controller.Restart())
+		c.Eventually(t, "they are gone", func(ctx context.Context) error {
+			_, err := c.NodeAddresses.Get(ctx, "ghost", metav1.GetOptions{})
+			switch {
+			case apierrors.IsNotFound(err):
+				return nil
+			case err != nil:
+				return err
+			}
+			return errors.New("they are there")
+		})
 	})
 
 	t.Run("a node whose machine is gone keeps its Node", func(t *testing.T) {

@@ -23,7 +23,9 @@ func TestMain(m *testing.M) {
 	if option("list") != "" {
 		os.Exit(m.Run())
 	}
-	os.Exit(besideEachOther(os.Stdout, func() int { return cluster.Enter(m.Run) }))
+	os.Exit(provingRights(func() int {
+		return besideEachOther(os.Stdout, func() int { return cluster.Enter(m.Run) })
+	}))
 }
 
 // start starts a cluster that lasts as long as the test.

@@ -189,16 +189,16 @@ func TestNothingIsGrantedThatIsNotNeeded(t *testing.T) {
 		"mooring:agent nodeaddresses":        read,
 		"mooring:agent nodeaddresses/status": {"patch"},
 
-		"mooring:cloud-controller-manager services":        read,
+		"mooring:cloud-controller-manager services":        {"list", "watch"},
 		"mooring:cloud-controller-manager services/status": {"update", "patch"},
 		// Mooring never deletes a Node.
 		"mooring:cloud-controller-manager nodes":          {"get", "list", "watch", "update", "patch"},
 		"mooring:cloud-controller-manager nodes/status":   {"patch"},
-		"mooring:cloud-controller-manager namespaces":     read,
+		"mooring:cloud-controller-manager namespaces":     {"list", "watch"},
 		"mooring:cloud-controller-manager endpointslices": {"list", "watch"},
 		"mooring:cloud-controller-manager events":         {"create", "patch"},
 		// No nodeaddresses/status: an acknowledgement is the agent's alone.
-		"mooring:cloud-controller-manager nodeaddresses": {"get", "list", "watch", "create", "update", "patch", "delete"},
+		"mooring:cloud-controller-manager nodeaddresses": {"get", "list", "watch", "create", "patch", "delete"},
 
 		"mooring:cloud-controller-manager kube-system leases":                                                {"create"},
 		"mooring:cloud-controller-manager kube-system leases mooring-cloud-controller-manager mooring-epoch": {"get", "update"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -29,39 +30,54 @@ func (c *Cluster) auditLog() string { return filepath.Join(c.Logs, "audit.log") 
 
 // Writes that the API server has answered since the time, oldest first.
 func (c *Cluster) Writes(since time.Time) ([]Write, error) {
+	var writes []Write
+	err := c.audited(func(e *auditEvent) {
+		if e.Stage != "ResponseComplete" || slices.Contains([]string{"get", "list", "watch"}, e.Verb) || e.StageTimestamp.Before(since) {
+			return
+		}
+		writes = append(writes, Write{
+			Time: e.StageTimestamp, User: e.User.Username, UserAgent: e.UserAgent, Verb: e.Verb,
+			Resource: e.ObjectRef.Resource, Subresource: e.ObjectRef.Subresource,
+			Namespace: e.ObjectRef.Namespace, Name: e.ObjectRef.Name, Code: e.ResponseStatus.Code,
+		})
+	})
+	return writes, err
+}
+
+// auditEvent is what is read of a line of the audit log.
+type auditEvent struct {
+	Stage          string
+	Verb           string
+	UserAgent      string
+	StageTimestamp time.Time
+	User           struct{ Username string }
+	ObjectRef      struct{ APIGroup, Resource, Subresource, Namespace, Name string }
+	ResponseStatus struct {
+		Code    int
+		Message string
+	}
+}
+
+// audited calls f with each event of the audit log, oldest first.
+func (c *Cluster) audited(f func(*auditEvent)) error {
 	file, err := os.Open(c.auditLog())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = file.Close() }()
-	var writes []Write
 	reader := bufio.NewReader(file)
 	for {
 		line, err := reader.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return writes, nil // what is left of the line is still being written
+			return nil // what is left of the line is still being written
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		var event struct {
-			Verb           string
-			UserAgent      string
-			StageTimestamp time.Time
-			User           struct{ Username string }
-			ObjectRef      struct{ Resource, Subresource, Namespace, Name string }
-			ResponseStatus struct{ Code int }
-		}
+		var event auditEvent
 		if err := json.Unmarshal(line, &event); err != nil {
-			return nil, fmt.Errorf("read %s: %w", c.auditLog(), err)
+			return fmt.Errorf("read %s: %w", c.auditLog(), err)
 		}
-		if event.StageTimestamp.Before(since) {
-			continue
-		}
-		writes = append(writes, Write{
-			Time: event.StageTimestamp, User: event.User.Username, UserAgent: event.UserAgent, Verb: event.Verb,
-			Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
-			Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, Code: event.ResponseStatus.Code,
-		})
+		f(&event)
 	}
 }

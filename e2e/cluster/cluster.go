@@ -186,6 +186,8 @@ func (c *Cluster) processes() []*Process {
 
 // Close ends every process and removes the network, so that another cluster can be started. Nothing needs it at the
 // end of the program: what is left then ends with the namespaces.
+//
+// Its error says too what a whole test may not have: that Mooring wanted what its accounts may not.
 func (c *Cluster) Close() error {
 	var errs []error
 	if c.stopPods != nil {
@@ -201,7 +203,7 @@ func (c *Cluster) Close() error {
 	if c.wire != nil {
 		errs = append(errs, c.wire.close())
 	}
-	errs = append(errs, os.RemoveAll(c.work))
+	errs = append(errs, c.rights(), os.RemoveAll(c.work))
 	return errors.Join(errs...)
 }
 

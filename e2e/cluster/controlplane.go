@@ -24,13 +24,17 @@ const (
 	apiServerPort = 6443
 )
 
-// auditPolicy logs every write once, when it is answered: that is what Writes counts.
+// auditPolicy logs every write once, when it is answered: that is what Writes counts. Of the accounts of Mooring's it logs
+// reads too, and a watch already when it begins: it may outlive the API server.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted, Panic]
+omitStages: [RequestReceived, Panic]
 rules:
 - level: Metadata
+  users: ["` + accountPrefix + controllerAccount + `", "` + accountPrefix + agentAccount + `"]
+- level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
+  omitStages: [ResponseStarted]
 - level: None
 `
 
