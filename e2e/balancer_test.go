@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,6 +177,8 @@ type balanced struct {
 	host *cluster.Host
 	// prefix of the names of the cluster's backends.
 	prefix string
+	// tokenFile of authorize.
+	tokenFile string
 }
 
 // balance starts a cluster with a load balancer beside it. Mooring is not deployed yet.
@@ -194,6 +198,23 @@ func balance(t *testing.T, l *loadBalancer, options cluster.Options) *balanced {
 func (b *balanced) updaterPool(name, ports, keys string) string {
 	return fmt.Sprintf("- name: %s\n  updater: {urls: [\"http://%s/api/v1/lb\"], portRange: {low: %s}, timeout: 1s%s}\n",
 		name, netip.AddrPortFrom(b.host.IPv4, updaterPort), ports, keys)
+}
+
+// authorize has the pools of bearer send a token, which nobody may hear of.
+func (b *balanced) authorize(t *testing.T) {
+	t.Helper()
+	const token = "updtupdtupdtupdtupdtupdtupdtupdtupdtupdtupdt"
+	b.Secret("the token of the updater", token)
+	b.tokenFile = filepath.Join(t.TempDir(), "updater-token")
+	require.NoError(t, os.WriteFile(b.tokenFile, []byte(token+"\n"), 0o600))
+}
+
+// bearer is the key of an updater that is sent a token, after authorize.
+func (b *balanced) bearer() string {
+	if b.tokenFile == "" {
+		return ""
+	}
+	return fmt.Sprintf(", bearerTokenFile: %q", b.tokenFile)
 }
 
 // hosted is the key of an updater that publishes the load balancer's address.

@@ -45,8 +45,16 @@ func boughtAddresses(t *testing.T, h *rented) {
 			}
 			h.bound(t, service, metav1.ConditionTrue, addrs[0].String()+" on ")
 			assert.Equal(t, families.count, h.cloud.Purchases(ourProject)-purchases)
+			for _, addr := range addrs {
+				h.inForce(t, listing(namespace, "thief", corev1.ServiceTypeClusterIP, addr.String()))
+			}
 
 			h.remove(t, service)
+			for _, addr := range addrs {
+				h.Eventually(t, addr.String()+" is nobody's", func(ctx context.Context) error {
+					return h.lists(ctx, listing(namespace, "other", corev1.ServiceTypeClusterIP, addr.String()))
+				})
+			}
 			assert.Empty(t, h.boughtFor(service), "with its finalizer gone, nothing is left at Hetzner")
 			assert.Equal(t, families.count, h.cloud.Releases(ourProject)-releases)
 			for _, addr := range addrs {

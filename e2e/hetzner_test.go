@@ -182,6 +182,7 @@ func (h *rented) serverOf(name string) int64 {
 // token writes a token into the file of that name, in one step, and returns its path.
 func (h *rented) token(t *testing.T, name, secret string) string {
 	t.Helper()
+	h.Secret("the token in file "+name, secret)
 	path := filepath.Join(h.secrets, name)
 	require.NoError(t, os.WriteFile(path+".next", []byte(secret+"\n"), 0o600))
 	require.NoError(t, os.Rename(path+".next", path))

@@ -203,7 +203,7 @@ func (h *rented) listens(t *testing.T) (end func(*testing.T)) {
 		cancel()
 		watching.Wait()
 		assert.Greater(t, count, 20, "events were heard")
-		metrics, err := h.metrics(t.Context(), 0)
+		metrics, err := h.ControllerMetrics(t.Context(), 0)
 		require.NoError(t, err)
 		assert.Contains(t, metrics, "mooring_cloud_calls_total")
 		hear("a metric", metrics)

@@ -125,7 +125,7 @@ func (h *rented) createIn(t *testing.T, namespace string, service *corev1.Servic
 
 // counts is nil when a metric of the controller has the value.
 func (h *rented) counts(ctx context.Context, metric, value string) error {
-	text, err := h.metrics(ctx, 0)
+	text, err := h.ControllerMetrics(ctx, 0)
 	if err != nil {
 		return err
 	}

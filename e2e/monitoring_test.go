@@ -76,7 +76,7 @@ func TestMonitoring(t *testing.T) {
 // shown is what Prometheus would read of the first controller and of the agents.
 func (m *moored) shown(ctx context.Context) (monitoring.Shown, error) {
 	shown := monitoring.Shown{}
-	text, err := m.metrics(ctx, 0)
+	text, err := m.ControllerMetrics(ctx, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 )
 
 // TestReload tells what a cloud-config that is edited under a running controller does, above all a bad one.
@@ -175,7 +172,7 @@ func (m *moored) reloads(t *testing.T, result string) int {
 }
 
 func (m *moored) countReloads(ctx context.Context, result string) (int, error) {
-	metrics, err := m.metrics(ctx, 0)
+	metrics, err := m.ControllerMetrics(ctx, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -185,32 +182,6 @@ func (m *moored) countReloads(ctx context.Context, result string) (int, error) {
 		}
 	}
 	return 0, nil // a counter that never counted is not shown
-}
-
-// metrics of the i-th controller, as Prometheus reads them.
-func (m *moored) metrics(ctx context.Context, i int) (string, error) {
-	config := rest.AnonymousClientConfig(m.Config)
-	config.BearerToken = m.Config.BearerToken
-	config.TLSClientConfig = rest.TLSClientConfig{Insecure: true} // it serves with a certificate of its own making
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return "", err
-	}
-	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d/metrics", m.ControllerPort(i)), nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("the controller answers %s", response.Status)
-	}
-	text, err := io.ReadAll(response.Body)
-	return string(text), err
 }
 
 // told waits until the controller says in its log, and in an event on its Pod, what became of the cloud-config.

@@ -43,7 +43,8 @@ func TestUpdaterStream(t *testing.T) {
 	}
 	t.Logf("SEED=%d", seed)
 	b := balance(t, newBalancer(t), cluster.Options{Nodes: []cluster.NodeOptions{{Name: "n1"}, {Name: "n2"}}})
-	b.withoutAgents(t, cloudConfigOf("5s", b.updaterPool("edge", "8100, high: 8119", b.hosted()), b.updaterPool("side", "8120, high: 8124", b.hosted())))
+	b.authorize(t)
+	b.withoutAgents(t, cloudConfigOf("5s", b.updaterPool("edge", "8100, high: 8119", b.hosted()+b.bearer()), b.updaterPool("side", "8120, high: 8124", b.hosted())))
 	p := &people{balanced: b, random: rand.New(rand.NewPCG(seed, 0)), namespace: b.namespace(t, "stream"), killed: time.Now()}
 
 	duration := streamFor

@@ -126,7 +126,7 @@ func TestUpgrade(t *testing.T) {
 		text, err := m.KubectlMooring(t.Context(), "version")
 		require.NoError(t, err)
 		version := strings.Fields(text)[2]
-		metrics, err := m.metrics(t.Context(), 0)
+		metrics, err := m.ControllerMetrics(t.Context(), 0)
 		require.NoError(t, err)
 		assert.Regexp(t, `kubernetes_build_info\{.*git_version="v0\.0\.0-mooring\.`+version+`"`, metrics)
 		metrics, err = m.Nodes[0].Get(t.Context(), netip.AddrPortFrom(m.Nodes[0].IPv4, cluster.AgentHealthPort), "/metrics")

@@ -63,6 +63,7 @@ type Cluster struct {
 	work    string // files that need not outlive the namespaces
 	wire    *wire
 	hosts   []*Host
+	secrets secrets
 	// runner and stopPods are nil unless pods are run.
 	runner   *podRunner
 	stopPods context.CancelFunc
@@ -187,9 +188,9 @@ func (c *Cluster) processes() []*Process {
 // Close ends every process and removes the network, so that another cluster can be started. Nothing needs it at the
 // end of the program: what is left then ends with the namespaces.
 //
-// Its error says too what a whole test may not have: that Mooring wanted what its accounts may not.
+// Its error says too what a whole test may not have: that Mooring told a secret, or wanted what its accounts may not.
 func (c *Cluster) Close() error {
-	var errs []error
+	errs := []error{c.collectMetrics()}
 	if c.stopPods != nil {
 		c.stopPods()
 		c.runner.stopping.Wait()
@@ -203,7 +204,7 @@ func (c *Cluster) Close() error {
 	if c.wire != nil {
 		errs = append(errs, c.wire.close())
 	}
-	errs = append(errs, c.rights(), os.RemoveAll(c.work))
+	errs = append(errs, c.told(), c.rights(), os.RemoveAll(c.work))
 	return errors.Join(errs...)
 }
 

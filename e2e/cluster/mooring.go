@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -152,7 +153,25 @@ func (c *Cluster) KubectlMooring(ctx context.Context, args ...string) (string, e
 	if err := c.built(KubectlBinary); err != nil {
 		return "", err
 	}
-	return run(ctx, filepath.Join(c.root, KubectlBinary), append([]string{"--kubeconfig=" + c.Kubeconfig}, args...)...)
+	output, err := run(ctx, filepath.Join(c.root, KubectlBinary), append([]string{"--kubeconfig=" + c.Kubeconfig}, args...)...)
+	said := output
+	if err != nil {
+		said += err.Error()
+	}
+	return output, errors.Join(err, c.note(kubectlLog, said))
+}
+
+// kubectlLog has what kubectl mooring printed.
+const kubectlLog = "kubectl-mooring.log"
+
+// note adds text to a file beside the logs.
+func (c *Cluster) note(name, text string) error {
+	file, err := os.OpenFile(filepath.Join(c.Logs, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
 }
 
 func (c *Cluster) built(binary string) error {
@@ -203,6 +222,8 @@ func (c *Cluster) token(ctx context.Context, account string, bound *authenticati
 	if err != nil {
 		return "", fmt.Errorf("ask for a token of ServiceAccount %s: %w", account, err)
 	}
+	// Its beginning is that of all such tokens; what makes it one is the signature.
+	c.Secret("a token of ServiceAccount "+account, token.Status.Token[strings.LastIndex(token.Status.Token, ".")+1:])
 	return token.Status.Token, nil
 }
 
