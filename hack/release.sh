@@ -11,7 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 version=${1:-}
 releases=e2e/testdata/releases
-chart=manifests/charts/mooring/Chart.yaml
 
 refuse() {
   echo "hack/release.sh: $*" >&2
@@ -55,10 +54,8 @@ trap undo EXIT
 # One moment, so that the section's day is the commit's.
 now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 sed -i "s/^## \[Unreleased\]\$/&\n\n## [${version#v}] - ${now%T*}/" CHANGELOG.md
-sed -i "s/^\( *newTag:\) v.*/\1 $version/" manifests/overlays/*/kustomization.yaml
-if [[ -e "$chart" ]]; then
-  sed -i -e "s/^version:.*/version: ${version#v}/" -e "s/^appVersion:.*/appVersion: $version/" "$chart"
-fi
+mapfile -t named < <(git ls-files 'manifests/overlays/*/kustomization.yaml' 'manifests/charts/*/Chart.yaml' 'manifests/charts/*/examples/*.yaml')
+sed -i -E -e "s/^( *(newTag|tag|appVersion):) v.*/\1 $version/" -e "s/^(version:) .*/\1 ${version#v}/" "${named[@]}"
 
 echo "recording what $version leaves in a cluster, for the test that upgrades from it"
 rm -rf "$releases"

@@ -33,9 +33,10 @@ func newClone(t *testing.T, changelog string) clone {
 		"Makefile":        ".PHONY: e2e\ne2e:\n\techo \"$$RUN of $$VERSION\" > $$RECORD/recorded\n",
 		"CHANGELOG.md":    changelog,
 		".gitignore":      "/bin/\n",
-		"manifests/overlays/office/kustomization.yaml": "images:\n- name: mooring-agent\n  newTag: v0.0.0\n",
-		"manifests/charts/mooring/Chart.yaml":          "name: mooring\nversion: 0.0.0\nappVersion: v0.0.0\n",
-		"e2e/testdata/releases/v0.0.0/recorded":        "long ago\n",
+		"manifests/overlays/office/kustomization.yaml":  "images:\n- name: mooring-agent\n  newTag: v0.0.0\n",
+		"manifests/charts/mooring/examples/office.yaml": "image:\n  tag: v0.0.0\n",
+		"manifests/charts/mooring/Chart.yaml":           "name: mooring\nversion: 0.0.0\nappVersion: v0.0.0\n",
+		"e2e/testdata/releases/v0.0.0/recorded":         "long ago\n",
 	} {
 		c.write(t, name, text)
 	}
@@ -106,6 +107,7 @@ func TestRelease(t *testing.T) {
 	assert.Equal(t, strings.Replace(changes, "## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - "+day, 1), c.read(t, "CHANGELOG.md"))
 	assert.Contains(t, c.read(t, "manifests/overlays/office/kustomization.yaml"), "  newTag: v0.1.0\n")
 	assert.Equal(t, "name: mooring\nversion: 0.1.0\nappVersion: v0.1.0\n", c.read(t, "manifests/charts/mooring/Chart.yaml"))
+	assert.Equal(t, "image:\n  tag: v0.1.0\n", c.read(t, "manifests/charts/mooring/examples/office.yaml"))
 	assert.Equal(t, "^TestUpgrade$ of v0.1.0\n", c.read(t, "e2e/testdata/releases/v0.1.0/recorded"))
 	assert.NoDirExists(t, c.dir+"/e2e/testdata/releases/v0.0.0", "of the older one nothing is kept")
 
@@ -201,19 +203,19 @@ func TestOneVersionEverywhere(t *testing.T) {
 	if found := regexp.MustCompile(`(?m)^## \[(\d.*)\]`).FindStringSubmatch(repository.read(t, "CHANGELOG.md")); found != nil {
 		want = found[1]
 	}
-	names := regexp.MustCompile(`(?m)^ *(?:newTag|version|appVersion): v?(\d\S*)$`)
-	files, err := filepath.Glob("../manifests/overlays/*/kustomization.yaml")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	charts, err := filepath.Glob("../manifests/charts/*/Chart.yaml")
-	require.NoError(t, err)
-	for _, file := range append(files, charts...) {
-		data, err := os.ReadFile(file)
+	names := regexp.MustCompile(`(?m)^ *(?:newTag|tag|version|appVersion): v?(\d\S*)$`)
+	for _, pattern := range []string{"overlays/*/kustomization.yaml", "charts/*/Chart.yaml", "charts/*/examples/*.yaml"} {
+		files, err := filepath.Glob("../manifests/" + pattern)
 		require.NoError(t, err)
-		found := names.FindAllStringSubmatch(string(data), -1)
-		assert.NotEmpty(t, found, file)
-		for _, match := range found {
-			assert.Equal(t, want, match[1], file)
+		require.NotEmpty(t, files, pattern)
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			found := names.FindAllStringSubmatch(string(data), -1)
+			assert.NotEmpty(t, found, file)
+			for _, match := range found {
+				assert.Equal(t, want, match[1], file)
+			}
 		}
 	}
 	recorded, err := os.ReadDir("../e2e/testdata/releases")

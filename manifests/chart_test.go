@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -167,10 +166,9 @@ func TestChartIsWholeInAPackage(t *testing.T) {
 	args := []string{"--namespace=lb", "--set=image.tag="}
 	packaged, err := helm(t, append([]string{"template", "mooring", filepath.Join(directory, "mooring-1.2.3.tgz")}, example("bare-metal", args...)...)...)
 	require.NoError(t, err)
-	unpacked, err := helm(t, append([]string{"template", "mooring", chart}, example("bare-metal", args...)...)...)
+	unpacked, err := helm(t, append([]string{"template", "mooring", chart}, example("bare-metal", "--namespace=lb", "--set=image.tag=v1.2.3")...)...)
 	require.NoError(t, err)
-	assert.Contains(t, packaged, "mooring-agent:v1.2.3", "without a tag the images are those of the chart's version")
-	assert.Equal(t, strings.ReplaceAll(unpacked, ":v0.0.0", ":v1.2.3"), packaged)
+	assert.Equal(t, unpacked, packaged, "without a tag the images are those of the chart's version")
 }
 
 // Every value arrives where it is said to, and takes away nothing of what the base has there.
