@@ -30,7 +30,7 @@ var alone = []string{"TestFailover", "TestOneAnswer", "TestSteadiness", "TestWri
 // in the end. A test that is not listed takes less than half a minute.
 var longest = []string{
 	"TestUpdater", "TestHetzner", "TestControlPlaneAway", "TestService", "TestLeader", "TestRequests",
-	"TestUpdaterStream", "TestHetznerCrash", "TestTutorialBareMetal", "TestTutorialHetzner", "TestTutorialUpdater", "TestNodes",
+	"TestUpdaterStream", "TestUninstallInWrongOrder", "TestHetznerCrash", "TestTutorialBareMetal", "TestTutorialHetzner", "TestTutorialUpdater", "TestNodes",
 	"TestUpdaterTwins", "TestReload", "TestPools",
 }
 
