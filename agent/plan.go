@@ -236,7 +236,7 @@ func (p *planner) steps() []netif.Step {
 	steps = append(steps, releasedProxy.steps(netif.RemoveProxy)...)
 	steps = append(steps, released.steps(netif.Unbind)...)
 	switch {
-	case !guard.Intact && (guard.Exists || len(build) > 0):
+	case !guard.Intact && len(build) > 0, !guard.Intact && guard.Exists && len(p.wants) > 0:
 		steps = append(steps, netif.Step{Kind: netif.BuildGuard, Addresses: sorted(build)})
 		uncover = nil
 		for ip := range stays {
@@ -262,6 +262,24 @@ func (p *planner) steps() []netif.Step {
 	if len(uncover) > 0 {
 		steps = append(steps, netif.Step{Kind: netif.Uncover, Addresses: sorted(uncover)})
 	}
+	if len(p.wants) == 0 && len(p.have.Bound) == 0 && len(guard.Addresses) == 0 {
+		steps = append(steps, leftovers(p.have)...)
+	}
+	return steps
+}
+
+// leftovers are what serves no address any more on a host that has none: Mooring is removed where no Service is left, and
+// nobody has to go to each host and tidy up.
+func leftovers(have *netif.State) []netif.Step {
+	var steps []netif.Step
+	if have.Guard.Exists {
+		steps = append(steps, netif.Step{Kind: netif.RemoveGuard})
+	}
+	for _, name := range slices.Sorted(maps.Keys(have.Links)) {
+		if have.Links[name].Ours {
+			steps = append(steps, netif.Step{Kind: netif.RemoveInterface, Interface: name})
+		}
+	}
 	return steps
 }
 
@@ -275,17 +293,9 @@ func (p *planner) kept(ip netip.Addr) bool {
 func planReleaseAll(have *netif.State) []netif.Step {
 	steps, _ := plan(nil, have)
 	steps = slices.DeleteFunc(steps, func(s netif.Step) bool {
-		return s.Kind == netif.BuildGuard || s.Kind == netif.Uncover
+		return s.Kind == netif.BuildGuard || s.Kind == netif.Uncover || s.Kind == netif.RemoveGuard || s.Kind == netif.RemoveInterface
 	})
-	if have.Guard.Exists {
-		steps = append(steps, netif.Step{Kind: netif.RemoveGuard})
-	}
-	for _, name := range slices.Sorted(maps.Keys(have.Links)) {
-		if have.Links[name].Ours {
-			steps = append(steps, netif.Step{Kind: netif.RemoveInterface, Interface: name})
-		}
-	}
-	return steps
+	return append(steps, leftovers(have)...)
 }
 
 // absorb brings the state up to date with a step that was done except for the given addresses. It returns false when
