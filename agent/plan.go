@@ -236,7 +236,7 @@ func (p *planner) steps() []netif.Step {
 	steps = append(steps, releasedProxy.steps(netif.RemoveProxy)...)
 	steps = append(steps, released.steps(netif.Unbind)...)
 	switch {
-	case !guard.Intact && len(build) > 0, !guard.Intact && guard.Exists && len(p.wants) > 0:
+	case !guard.Intact && len(build) > 0, !guard.Intact && guard.Exists && p.serving():
 		steps = append(steps, netif.Step{Kind: netif.BuildGuard, Addresses: sorted(build)})
 		uncover = nil
 		for ip := range stays {
@@ -262,10 +262,15 @@ func (p *planner) steps() []netif.Step {
 	if len(uncover) > 0 {
 		steps = append(steps, netif.Step{Kind: netif.Uncover, Addresses: sorted(uncover)})
 	}
-	if len(p.wants) == 0 && len(p.have.Bound) == 0 && len(guard.Addresses) == 0 {
+	if !p.serving() && len(p.have.Bound) == 0 && len(guard.Addresses) == 0 {
 		steps = append(steps, leftovers(p.have)...)
 	}
 	return steps
+}
+
+// serving says that an address belongs here. One to be released needs nothing once it is unbound.
+func (p *planner) serving() bool {
+	return slices.ContainsFunc(p.wants, func(w want) bool { return w.state != v1alpha1.Release })
 }
 
 // leftovers are what serves no address any more on a host that has none: Mooring is removed where no Service is left, and

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -56,6 +57,11 @@ func TestPlan(t *testing.T) {
 			change: func(s *netif.State) {
 				s.Links["br0"] = netif.Link{Name: "br0", Up: true}
 			},
+			steps: []string{"remove-guard", "remove-interface on pl0"},
+		},
+		"nothing wanted but what is released already": {
+			wants: []v1alpha1.Address{in(v1alpha1.Release, hold("10.0.0.10"))},
+			have:  stateWith(),
 			steps: []string{"remove-guard", "remove-interface on pl0"},
 		},
 		"nothing wanted, and the last address has to go first": {
@@ -258,7 +264,7 @@ func TestPlanFromAnythingToAnything(t *testing.T) {
 			}
 		}
 		stable := []netif.Kind{netif.PrepareARP, netif.PrepareNDP, netif.SetUp}
-		if len(wants) == 0 {
+		if !slices.ContainsFunc(wants, func(w want) bool { return w.state != v1alpha1.Release }) {
 			stable = append(stable, netif.RemoveGuard, netif.RemoveInterface)
 		}
 		rest, _ := plan(wants, &host)

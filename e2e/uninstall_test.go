@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -67,9 +68,9 @@ func TestUninstall(t *testing.T) {
 	for _, service := range services[1:] {
 		h.remove(t, service)
 	}
+	r.nodesAsBefore(t)
 	r.stopController(t)
 	r.releaseNodeAddresses(t)
-	r.cleanNodes(t)
 	r.deleteManifests(t)
 	r.deleteLeases(t)
 	r.withoutATrace(t)
@@ -191,7 +192,7 @@ func (r *removal) releaseNodeAddresses(t *testing.T) {
 	}
 }
 
-// cleanNodes runs on each node what kubectl exec runs in its agent's pod.
+// cleanNodes does by hand what agents have not done that are gone.
 func (r *removal) cleanNodes(t *testing.T) {
 	t.Helper()
 	root, err := cluster.Root()
@@ -221,16 +222,29 @@ func (r *removal) deleteLeases(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// nodesAsBefore waits until agents that have let go of everything have tidied up.
+func (r *removal) nodesAsBefore(t *testing.T) {
+	t.Helper()
+	r.Eventually(t, "the agents leave nothing behind", func(ctx context.Context) error {
+		for _, node := range r.Nodes {
+			now, err := node.Imprint(ctx)
+			if err != nil {
+				return err
+			}
+			want := r.bare[node.Name]
+			want.Sysctls, now.Sysctls = nil, nil // they stay
+			if !reflect.DeepEqual(want, now) {
+				return fmt.Errorf("%s has %v, and had %v", node.Name, now, want)
+			}
+		}
+		return nil
+	})
+}
+
 // withoutATrace sees that nothing of Mooring is left in the cluster but what docs/uninstalling.md names.
 func (r *removal) withoutATrace(t *testing.T) {
 	t.Helper()
-	for _, node := range r.Nodes {
-		now, err := node.Imprint(t.Context())
-		require.NoError(t, err)
-		want := r.bare[node.Name]
-		want.Sysctls, now.Sysctls = nil, nil // they stay
-		assert.Equal(t, want, now, "of %s", node.Name)
-	}
+	r.nodesAsBefore(t)
 	r.Eventually(t, "no object of Mooring is left", func(ctx context.Context) error {
 		left, err := r.traces(ctx)
 		if err == nil && len(left) > 0 {
