@@ -96,7 +96,8 @@ func parseProxy(svc *corev1.Service, r *lb.Request) (refusal *lb.Refusal) {
 	if text := svc.Annotations[lb.AnnotationNodeSelector]; text != "" {
 		selector, err := labels.Parse(text)
 		if err != nil {
-			refusal = lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a label selector: %v", lb.AnnotationNodeSelector, text, err)
+			refusal = lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a label selector: %v; write it as kubectl get -l takes it, such as edge=true",
+				lb.AnnotationNodeSelector, text, err)
 		} else {
 			r.NodeSelector = selector
 		}

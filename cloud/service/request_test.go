@@ -93,6 +93,7 @@ func TestRequestOf(t *testing.T) {
 		_, refusal = RequestOf(service(map[string]string{lb.AnnotationNodeSelector: "=true"}), nil, nil)
 		require.NotNil(t, refusal)
 		assert.Contains(t, refusal.Message, `annotation mooring.dev/node-selector: "=true" is not a label selector`)
+		assert.Contains(t, refusal.Message, "; write it as kubectl get -l takes it, such as edge=true")
 	})
 }
 
