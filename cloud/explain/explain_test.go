@@ -245,3 +245,16 @@ func TestCarrier(t *testing.T) {
 	c.Addresses[0].Spec.Addresses[0].State = v1alpha1.Release
 	assert.Empty(t, StatusOf(c, now).Services[0].Nodes)
 }
+
+// While no controller leads nothing moves, and the node that has the address is shown as the one that serves it, not the
+// one that a controller would choose.
+func TestNobodyMovesIt(t *testing.T) {
+	svc := serviceAsking("web")
+	c := clusterOf(t, svc)
+	c.bind(0, "192.0.2.10", "office", svc)
+	c.Nodes[0].Labels = map[string]string{lb.LabelExcludeNode: "true"}
+	x := ServiceOf(c, &c.Services[0], now)
+	require.Len(t, x.Nodes, 1)
+	assert.Equal(t, NodeVerdict{Name: "n1", Serves: true, Why: "excluded by label " + lb.LabelExcludeNode}, x.Nodes[0].Verdicts[0])
+	assert.Equal(t, NodeVerdict{Name: "n2"}, x.Nodes[0].Verdicts[1], "may serve it")
+}

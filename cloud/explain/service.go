@@ -101,7 +101,7 @@ func ServiceOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
 		x.Pools = append(x.Pools, v)
 	}
 	for _, lease := range prospect.Want {
-		x.judge(lease.String(), l.JudgeNodes(request, lease, now))
+		x.judge(lease.String(), in.carried(lease, l.JudgeNodes(request, lease, now)))
 	}
 	for _, o := range prospect.Orders {
 		x.judge(fmt.Sprintf("an %s address that is to be bought (pool %s)", o.Family, o.Pool), l.JudgeNodes(request, lb.Lease{Pool: o.Pool}, now))
@@ -120,6 +120,15 @@ func ServiceOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
 		}
 	}
 	return x
+}
+
+// carried has the node serve an address that has it as the NodeAddresses say. The ledger, as a controller's at its start,
+// has decided a move already that nobody makes while no controller leads.
+func (in *sight) carried(lease lb.Lease, judgements []ledger.Judgement) []ledger.Judgement {
+	for i := range judgements {
+		judgements[i].Serves = judgements[i].Node == in.carriers[lease.Addr].node
+	}
+	return judgements
 }
 
 func (x *Explanation) judge(what string, judgements []ledger.Judgement) {
