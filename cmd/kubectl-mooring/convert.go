@@ -40,16 +40,13 @@ docs/guides/from-paperlb.md and docs/guides/from-plenuslb.md.`,
   kubectl get persistentippools,ephemeralippools,ipallocations,services,nodes \
     --all-namespaces -o yaml | kubectl mooring convert -f -
   kubectl mooring convert -f backup/ -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
-			case out == wide:
-				return errors.New("-o wide is no format of convert: write json or yaml")
+			case out != "" && out != "json" && out != "yaml":
+				return fmt.Errorf("-o %s is no format of convert: write json or yaml", out)
 			case out != "" && directory != "":
 				return errors.New("-o and --output-directory exclude each other: files have formats of their own")
-			}
-			if err := out.check(); err != nil {
-				return err
 			}
 			return o.convert(cmd.Context(), from, directory, out)
 		},

@@ -158,7 +158,7 @@ func TestConvertWritesFiles(t *testing.T) {
 
 	assert.ErrorContains(t, c.run(append(args, "-o", "json")...), "exclude each other")
 	assert.ErrorContains(t, c.run("convert", "-o", "wide"), "no format of convert")
-	assert.ErrorContains(t, c.run("convert", "-o", "xml"), "-o xml is no format")
+	assert.ErrorContains(t, c.run("convert", "-o", "xml"), "-o xml is no format of convert: write json or yaml")
 }
 
 // What stands on Services comes through a shell as it is, whatever it is made of.

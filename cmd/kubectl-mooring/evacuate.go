@@ -56,7 +56,7 @@ The exit code is 0 when the node is empty, and 1 when it is not after --timeout;
 the label stays then, and the command may be given again.`,
 		Example: `  kubectl mooring evacuate n1
   kubectl mooring evacuate n1 --undo`,
-		Args: cobra.ExactArgs(1),
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dryRun != "none" && dryRun != "client" {
 				return fmt.Errorf("--dry-run=%s is not known: write none or client", dryRun)

@@ -18,7 +18,15 @@ func (o *options) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain",
 		Short: "Explain why something is as it is",
-		Args:  cobra.NoArgs,
+
+		DisableFlagsInUseLine: true,
+
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return fmt.Errorf("%q cannot be explained, only a Service can: kubectl mooring explain service NAME", args[0])
+		},
 	}
 	var from configSource
 	var out output
@@ -35,7 +43,7 @@ What it does not show is told by the conditions of the Service: whether
 Hetzner's API or an updater is in the way, and what the probe of a node says.`,
 		Example: `  kubectl mooring explain service web -n shop
   kubectl mooring explain service web -n shop -f new-cloud-config.yaml`,
-		Args: cobra.ExactArgs(1),
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
 				return err
@@ -139,7 +147,7 @@ func (o *options) printExplanation(p *page, x explain.Explanation) {
 	if len(x.Service.Pools) > 0 {
 		has = append(has, [2]string{"pool", strings.Join(x.Service.Pools, ", ")})
 	}
-	state := x.State
+	state := stateOf(x.Service)
 	if x.Since != nil {
 		state += fmt.Sprintf(" since %s", age(x.Since, o.clock.Now()))
 	}

@@ -61,12 +61,12 @@ to nothing outside of the cluster. Beside the flags below it takes those of
 kubectl that say how to reach a cluster, such as --server and --as.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl mooring"},
 		Version:       stamp(),
-		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	cmd.SetVersionTemplate("{{.DisplayName}} {{.Version}}\n")
-	cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns), " for more information about a command.", " says more.").
+	cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns),
+		`Use "{{.CommandPath}}`, `"{{.CommandPath}}`, " for more information about a command.", " says more.").
 		Replace(cmd.UsageTemplate()))
 	cmd.SetIn(o.In)
 	cmd.SetOut(o.Out)
@@ -83,7 +83,7 @@ kubectl that say how to reach a cluster, such as --server and --as.`,
 	cmd.AddCommand(o.statusCommand(), o.explainCommand(), o.validateCommand(), o.evacuateCommand(), o.convertCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this command",
-		Args:  cobra.NoArgs,
+		Args:  noArgument,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(o.Out, "kubectl mooring", stamp())
 			return err
@@ -91,6 +91,22 @@ kubectl that say how to reach a cluster, such as --server and --as.`,
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
+}
+
+// noArgument refuses what stands behind a command that takes flags alone, such as a file without -f.
+func noArgument(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes flags alone, and %q is none: %s --help lists them", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// oneName refuses all but one argument.
+func oneName(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("one name is needed, and %d are given: %s", len(args), strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+	}
+	return nil
 }
 
 func stamp() string { return fmt.Sprintf("%s (commit %s)", version, commit) }

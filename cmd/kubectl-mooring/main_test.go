@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -154,7 +155,43 @@ func TestStatusWithoutCloudConfig(t *testing.T) {
 	assert.Contains(t, c.err.String(), "--cloud-config-map")
 }
 
+// Each command with flags of its own has a part of the reference.
+func TestReferenceHasEveryCommand(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/flags.md")
+	require.NoError(t, err)
+	root := newCommand(genericiooptions.NewTestIOStreamsDiscard(), clock.RealClock{}, connect)
+	var below func(*cobra.Command)
+	below = func(parent *cobra.Command) {
+		for _, cmd := range parent.Commands() {
+			if cmd.LocalNonPersistentFlags().HasFlags() {
+				assert.Contains(t, string(page), "\n### "+cmd.CommandPath()+"\n")
+			}
+			below(cmd)
+		}
+	}
+	below(root)
+}
+
+// Who mistypes a command is told so, and gets an exit code that stops a script: nothing is drained because of a help text.
+func TestMistypedCommands(t *testing.T) {
+	for _, tt := range []struct{ command, says string }{
+		{"evacute n1", `unknown command "evacute" for "kubectl mooring"`},
+		{"explain pod web", `"pod" cannot be explained, only a Service can: kubectl mooring explain service NAME`},
+		{"explain service", "one name is needed, and 0 are given: kubectl mooring explain service NAME"},
+		{"explain service web mail", "one name is needed, and 2 are given: kubectl mooring explain service NAME"},
+		{"evacuate", "one name is needed, and 0 are given: kubectl mooring evacuate NODE"},
+		{"validate cloud-config.yaml", `kubectl mooring validate takes flags alone, and "cloud-config.yaml" is none: kubectl mooring validate --help`},
+		{"status web", `kubectl mooring status takes flags alone, and "web" is none`},
+		{"convert mooring", `kubectl mooring convert takes flags alone, and "mooring" is none`},
+	} {
+		c := newConsole(t)
+		require.ErrorContains(t, c.run(strings.Fields(tt.command)...), tt.says, tt.command)
+		assert.Empty(t, c.out.String(), tt.command)
+	}
+}
+
 func TestExplainService(t *testing.T) {
+	newConsole(t).shows("explain-smtp.txt", "explain", "service", "smtp", "-n", "mail")
 	newConsole(t).shows("explain-web.yaml", "explain", "service", "web", "-o", "yaml")
 	for _, name := range []string{"web", "full", "stranger", "lonely", "proxied", "rented", "garbled", "game"} {
 		t.Run(name, func(t *testing.T) {

@@ -30,7 +30,7 @@ namespace are shown.`,
 		Example: `  kubectl mooring status
   kubectl mooring status -o wide
   kubectl mooring status -n shop -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := out.check(); err != nil {
 				return err
@@ -138,10 +138,7 @@ func serviceRows(services []explain.Service, out output, now time.Time) [][]stri
 	}
 	rows := [][]string{head}
 	for _, s := range services {
-		state := s.State
-		if s.Degraded != "" {
-			state = "Degraded: " + s.Degraded
-		}
+		state := stateOf(s)
 		// One line for each address; what is the Service's own stands on the first.
 		for i := range max(1, len(s.Addresses)) {
 			row := []string{"", "-", "", "", "", ""}
@@ -162,6 +159,14 @@ func serviceRows(services []explain.Service, out output, now time.Time) [][]stri
 		}
 	}
 	return rows
+}
+
+// stateOf a Service is Bound, the reason why not, or what is not as it asks for.
+func stateOf(s explain.Service) string {
+	if s.Degraded != "" {
+		return "Degraded: " + s.Degraded
+	}
+	return s.State
 }
 
 // where names the nodes that carry the addresses, or counts the targets.

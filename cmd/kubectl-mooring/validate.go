@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,8 +23,11 @@ file names need not exist. The exit code is 1 when there is a mistake.`,
 		Example: `  kubectl mooring validate -f cloud-config.yaml
   kubectl -n mooring-system get configmap mooring-cloud-config \
     -o 'jsonpath={.data.cloud-config\.yaml}' | kubectl mooring validate -f -`,
-		Args: cobra.NoArgs,
+		Args: noArgument,
 		RunE: func(*cobra.Command, []string) error {
+			if file == "" {
+				return errors.New("name the file: kubectl mooring validate -f cloud-config.yaml, or -f - for standard input")
+			}
 			c, err := o.readConfig(file)
 			if err != nil {
 				return err
@@ -37,9 +41,6 @@ file names need not exist. The exit code is 1 when there is a mistake.`,
 		},
 	}
 	cmd.Flags().StringVarP(&file, "filename", "f", "", "the cloud-config; - reads standard input")
-	if err := cmd.MarkFlagRequired("filename"); err != nil {
-		cmd.RunE = func(*cobra.Command, []string) error { return err }
-	}
 	return cmd
 }
 

@@ -41,6 +41,6 @@ func TestValidateMistakes(t *testing.T) {
 	} {
 		assert.ErrorContains(t, err, says)
 	}
-	assert.ErrorContains(t, c.run("validate"), `required flag(s) "filename" not set`)
+	assert.ErrorContains(t, c.run("validate"), "name the file: kubectl mooring validate -f cloud-config.yaml")
 	assert.ErrorContains(t, c.run("validate", "-f", "absent.yaml"), "read the cloud-config: open absent.yaml")
 }
