@@ -257,6 +257,8 @@ func TestChartRefuses(t *testing.T) {
 		"no cloud-config":          {[]string{"--set=image.prefix=a"}, []string{"cloudConfig", "--set-file"}},
 		"another file":             {example("bare-metal", "--set-file=cloudConfig=base/namespace.yaml"), []string{"cloudConfig", `"Namespace"`}},
 		"a text that is no YAML":   {example("bare-metal", "--set-file=cloudConfig=chart_test.go"), []string{"cloudConfig", "yaml: line"}},
+		"pools that are no list":   {example("bare-metal", "--set=cloudConfig.pools=office"), []string{"cloudConfig: pools is not a list"}},
+		"a pool that is a name":    {example("bare-metal", "--set=cloudConfig.pools={office}"), []string{`pools has "office"`}},
 		"agents taken from addresses": {
 			example("bare-metal", "--set=agents.enabled=false"), []string{"agents.enabled", "pool office"},
 		},

@@ -62,7 +62,13 @@ has to fit the other values; the rest is the controller's to judge, and that of 
 {{- if ne ($config.kind | default "" | toString) "CloudConfig" -}}
 {{- fail (printf "cloudConfig is not a cloud-config, which has apiVersion: mooring.dev/v1alpha1 and kind: CloudConfig: %s" ($config.Error | default (printf "its kind is %q" ($config.kind | default "" | toString)))) -}}
 {{- end -}}
+{{- if not (kindIs "slice" $config.pools) -}}
+{{- fail "cloudConfig: pools is not a list: write at least one pool, as in the chart's directory examples" -}}
+{{- end -}}
 {{- range $config.pools -}}
+{{- if not (kindIs "map" .) -}}
+{{- fail (printf "cloudConfig: pools has %q, which is no pool: write it as in the chart's directory examples" (toString .)) -}}
+{{- end -}}
 {{- if and (not $.Values.agents.enabled) (not .updater) -}}
 {{- fail (printf "agents.enabled is false, but pool %s has no updater: its addresses are bound by agents; set agents.enabled to true, or remove the pool" .name) -}}
 {{- end -}}
