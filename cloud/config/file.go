@@ -25,7 +25,7 @@ type file struct {
 	//reference:value `CloudConfig`
 	//reference:default required
 	Kind *string `yaml:"kind"`
-	// `true`: Mooring initialises Nodes (providerID, addresses) and removes the taint
+	// `true`: Mooring initializes Nodes (providerID, addresses) and removes the taint
 	// `node.cloudprovider.kubernetes.io/uninitialized`. `false`: another cloud-controller-manager does, or the kubelets
 	// run without `--cloud-provider=external`; Mooring writes no Node.
 	//
