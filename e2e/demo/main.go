@@ -37,14 +37,15 @@ func run() int {
 	defer stop()
 	err := demo(ctx)
 	switch {
+	case err == nil:
+		return 0
 	case ctx.Err() != nil:
 		fmt.Println("\nInterrupted; everything is removed.")
 		return 130
-	case err != nil:
+	default:
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		return 1
 	}
-	return 0
 }
 
 func demo(ctx context.Context) error {
@@ -70,7 +71,6 @@ func demo(ctx context.Context) error {
 		s.title("The cluster stays until Ctrl-C")
 		fmt.Println(s.cluster.LookAround())
 		<-ctx.Done()
-		return nil
 	}
 	s.say("done; everything is removed")
 	return nil
