@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -238,6 +239,27 @@ agents:
 		assert.Equal(t, []corev1.LocalObjectReference{{Name: "pull"}}, pod.ImagePullSecrets)
 	}
 	assert.Empty(t, all[*corev1.Secret](objects))
+}
+
+// A cloud-config of any layout arrives as it was written, and names that YAML takes for something else stay names.
+func TestChartPassesTextOn(t *testing.T) {
+	const config = "\n   # a comment that is indented\napiVersion: mooring.dev/v1alpha1\nkind: CloudConfig\npools:\n- {name: a, addresses: [192.0.2.1], interface: pl0}"
+	directory := t.TempDir()
+	text, values := filepath.Join(directory, "cloud-config.yaml"), filepath.Join(directory, "values.yaml")
+	require.NoError(t, os.WriteFile(text, []byte(config), 0o600))
+	require.NoError(t, os.WriteFile(values, []byte(`secrets: {files: {"null": x, "true": "y\"\n", "1.5": z, "-": "1", empty: ""}}`), 0o600))
+	objects := renderChart(t, "--set=image.prefix=registry.example.com/mooring", "--set-file=cloudConfig="+text, "--values="+values)
+	var configs []string
+	for _, c := range all[*corev1.ConfigMap](objects) {
+		if c.Name == "mooring-cloud-config" {
+			configs = append(configs, c.Data["cloud-config.yaml"])
+		}
+	}
+	require.Len(t, configs, 1)
+	assert.Equal(t, config, strings.TrimRight(configs[0], "\n"))
+	secrets := all[*corev1.Secret](objects)
+	require.Len(t, secrets, 1)
+	assert.Equal(t, map[string][]byte{"null": []byte("x"), "true": []byte("y\"\n"), "1.5": []byte("z"), "-": []byte("1"), "empty": {}}, secrets[0].Data)
 }
 
 // What could not work is refused before anything is installed, by a message that names the value and the way out.
