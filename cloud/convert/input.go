@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
 )
@@ -93,6 +94,11 @@ func add[T any, P named[T]](list *[]T, from *unstructured.Unstructured) error {
 	}
 	if key.Name == "" {
 		return fmt.Errorf("read %s: it has no metadata.name: give objects as kubectl get -o yaml prints them", from.GetKind())
+	}
+	// Names stand in commands that are printed for a shell.
+	if len(validation.IsDNS1123Subdomain(key.Name)) > 0 || key.Namespace != "" && len(validation.IsDNS1123Label(key.Namespace)) > 0 {
+		return fmt.Errorf("read %s %q: no object of Kubernetes can be called so: give objects as kubectl get -o yaml prints them",
+			from.GetKind(), strings.TrimPrefix(key.String(), "/"))
 	}
 	at := slices.IndexFunc(*list, func(o T) bool { return keyOf(P(&o)) == key })
 	if at >= 0 {

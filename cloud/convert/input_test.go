@@ -29,3 +29,15 @@ options: {hostNetworkInterface: {addAddressesToInterface: true, interfaceName: a
 	assert.ErrorContains(t, in.Add(decode(t, []byte("{apiVersion: v1, kind: Service, metadata: {}}"))[0]), "no metadata.name")
 	assert.NoError(t, in.Add(decode(t, []byte("{apiVersion: apps/v1, kind: Deployment, metadata: {}}"))[0]), "passed over")
 }
+
+// Names go into annotate.sh and into commands of the notes: what is no name is refused, wherever the files come from.
+func TestNamesAreNoCommands(t *testing.T) {
+	for _, metadata := range []string{
+		`{name: "web; touch /tmp/x", namespace: shop}`, `{name: web, namespace: "shop $(id)"}`, `{name: "web\n", namespace: shop}`, `{name: "-A", namespace: shop}`,
+	} {
+		var in Input
+		assert.ErrorContains(t, in.Add(decode(t, []byte("{apiVersion: v1, kind: Service, metadata: "+metadata+"}"))[0]), "no object of Kubernetes can be called so", metadata)
+	}
+	var in Input
+	assert.NoError(t, in.Add(decode(t, []byte("{apiVersion: v1, kind: Node, metadata: {name: n1.example.com}}"))[0]))
+}
