@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -148,7 +149,7 @@ func (o *options) readObjects(ctx context.Context, from objectSource) (*convert.
 	}
 	infos, err := builder.Do().Infos()
 	if err != nil {
-		return nil, fmt.Errorf("read objects: %w", err)
+		return nil, fmt.Errorf("read objects: %w", withoutContent(err))
 	}
 	var in convert.Input
 	for _, info := range infos {
@@ -161,6 +162,14 @@ func (o *options) readObjects(ctx context.Context, from objectSource) (*convert.
 		}
 	}
 	return &in, nil
+}
+
+// withoutContent takes out of an error about an object without a kind what the object has, such as a token.
+func withoutContent(err error) error {
+	if before, _, found := strings.Cut(err.Error(), " is missing in '"); found {
+		return errors.New(before + " is missing: give objects as kubectl get -o yaml prints them")
+	}
+	return err
 }
 
 // readOperators lists the objects of the operators that the cluster knows, and what they serve.

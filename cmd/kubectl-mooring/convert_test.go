@@ -73,6 +73,25 @@ func TestConvertReads(t *testing.T) {
 	require.Error(t, c.run("convert", "-f", directory, "-R"), "the file within has no kind")
 }
 
+// What cannot be read is not printed either: it may have a token.
+func TestConvertKeepsTokensOutOfErrors(t *testing.T) {
+	for name, text := range map[string]string{
+		"without a kind":   "{apiVersion: loadbalancing.plenus.io/v1alpha1, spec: {token: plain-text-token}}",
+		"not of its type":  "{apiVersion: loadbalancing.plenus.io/v1alpha1, kind: EphemeralIPPool, metadata: {name: a}, spec: {cloudIntegration: {hetzner: plain-text-token}}}",
+		"labels as number": "{apiVersion: v1, kind: Service, metadata: {name: a, labels: 1}, token: plain-text-token}",
+		"not YAML":         "{kind: EphemeralIPPool, spec: {token: plain-text-token}",
+	} {
+		c := newConsole(t)
+		c.in = text
+		err := c.run("convert", "-f", "-")
+		require.Error(t, err, name)
+		assert.NotContains(t, err.Error()+c.out.String()+c.err.String(), "plain-text-token", name)
+	}
+	c := newConsole(t)
+	c.in = "{apiVersion: v1, spec: {}}"
+	assert.ErrorContains(t, c.run("convert", "-f", "-"), "Object 'Kind' is missing: give objects as kubectl get")
+}
+
 func unstructuredList(t *testing.T, scenario string) *unstructured.UnstructuredList {
 	t.Helper()
 	data, err := os.ReadFile(converted + scenario + ".yaml")
