@@ -27,6 +27,7 @@ func (c *Cloud) loadConfig() error {
 		return err
 	}
 	if err := c.take(cfg); err != nil {
+		c.watcher.Refuse(cfg) // a token file may come after the cloud-config that names it
 		return fmt.Errorf("cloud-config %s: %w", c.options.ConfigFile, err)
 	}
 	c.config = cfg

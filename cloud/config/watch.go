@@ -70,9 +70,12 @@ func (w *Watcher) Load() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.judged = data
+	w.judged, w.refused = data, nil
 	return c, nil
 }
+
+// Refuse says that the Config which Load returned is not taken. Run offers it again, as one that onChange refuses.
+func (w *Watcher) Refuse(c *Config) { w.refused = c }
 
 // Run watches until the context ends and returns the context's error.
 func (w *Watcher) Run(ctx context.Context) error {

@@ -303,6 +303,27 @@ func TestRefusedConfigIsOfferedAgain(t *testing.T) {
 	assert.Zero(t, offers, "a Config that was taken is not offered again")
 }
 
+// What was loaded and is not taken, such as by a controller that takes over before a token file is there, is offered as well.
+func TestRefusedConfigThatWasLoadedIsOfferedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cloud.yaml")
+	write(t, path, withPool("one"))
+	w := newWatched(path, never)
+	c, err := w.Load()
+	require.NoError(t, err)
+	w.Refuse(c)
+	w.check()
+	require.Len(t, w.calls, 1)
+	assert.Equal(t, told{pool: "one"}, <-w.calls)
+	w.check()
+	assert.Empty(t, w.calls)
+
+	w.Refuse(c)
+	_, err = w.Load()
+	require.NoError(t, err)
+	w.check()
+	assert.Empty(t, w.calls, "loaded anew it is judged anew")
+}
+
 func TestLoadOfABadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cloud.yaml")
 	w := newWatched(path, never)
