@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,15 @@ func (m *moored) inForce(t *testing.T, service *corev1.Service) {
 	})
 }
 
+// alsoInUse adds the policy that is no part of the base.
+func (m *moored) alsoInUse(t *testing.T) {
+	t.Helper()
+	root, err := cluster.Root()
+	require.NoError(t, err)
+	_, err = m.Kubectl(t.Context(), "apply", "-f", filepath.Join(root, "manifests", "components", "external-ips-in-use", "policy.yaml"))
+	require.NoError(t, err)
+}
+
 // TestExternalIPsPolicy tells who may list an address of a pool in spec.externalIPs, which kube-proxy serves unasked: the
 // Services that the pool serves.
 func TestExternalIPsPolicy(t *testing.T) {
@@ -68,6 +78,7 @@ func TestExternalIPsPolicy(t *testing.T) {
 		few  = "name: few, loadBalancerClass: example.com/few, addresses: [10.90.0.70-10.90.0.79], serviceSelector: {matchExpressions: [{key: expose, operator: Exists}]}"
 	)
 	m := install(t, pools(office, public, open, few))
+	m.alsoInUse(t)
 	members, strangers := m.Namespace(t, "members"), m.Namespace(t, "strangers")
 	m.inForce(t, listing(strangers, "web", corev1.ServiceTypeClusterIP, "10.90.0.30"))
 
@@ -274,6 +285,7 @@ func TestExternalIPsPolicy(t *testing.T) {
 func TestExternalIPsBeforeTheController(t *testing.T) {
 	c := start(t, cluster.Options{Manifests: "manifests/base", Nodes: []cluster.NodeOptions{{Name: "n1"}}})
 	m := &moored{Cluster: c}
+	m.alsoInUse(t)
 	service := listing("default", "web", corev1.ServiceTypeClusterIP, "10.90.0.30")
 	m.Eventually(t, "the policies are in force", func(ctx context.Context) error {
 		many := listing("default", "web", corev1.ServiceTypeClusterIP)

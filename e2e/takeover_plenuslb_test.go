@@ -69,7 +69,9 @@ func (p *plenus) floating(t *testing.T, name, node string, labels map[string]str
 // leftByPlenusLB makes the cluster.
 func leftByPlenusLB(t *testing.T) *plenus {
 	t.Helper()
-	p := &plenus{rented: rent(t, cluster.Options{Nodes: []cluster.NodeOptions{{Name: "n1"}, {Name: "n2"}, {Name: "n3"}}}, "n1", "n2", "n3")}
+	p := &plenus{rented: rent(t, cluster.Options{
+		Nodes: []cluster.NodeOptions{{Name: "n1"}, {Name: "n2"}, {Name: "n3"}}, SecretsInObjects: true, // PlenusLB's pools
+	}, "n1", "n2", "n3")}
 	p.initialized(t)
 	p.startBackends(t)
 	for _, node := range p.Nodes {

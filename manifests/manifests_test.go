@@ -8,6 +8,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,7 +92,7 @@ func named[T interface {
 }
 
 func TestEveryObjectDecodesStrictly(t *testing.T) {
-	for directory, count := range map[string]int{"base": 26, "overlays/bare-metal": 27, "overlays/hetzner": 28, "overlays/updater": 21} {
+	for directory, count := range map[string]int{"base": 24, "overlays/bare-metal": 25, "overlays/hetzner": 26, "overlays/updater": 19} {
 		t.Run(directory, func(t *testing.T) {
 			assert.Len(t, render(t, directory), count)
 		})
@@ -235,29 +237,47 @@ func TestOthersAreNotHeldUp(t *testing.T) {
 	for _, directory := range []string{"base", "overlays/bare-metal", "overlays/hetzner", "overlays/updater"} {
 		t.Run(directory, func(t *testing.T) {
 			objects := render(t, directory)
-			policies := all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects)
-			bindings := all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects)
-			pools := named(policies, "mooring-external-ips")
+			pools := named(all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects), "mooring-external-ips")
 			require.NotNil(t, pools)
 			assert.Equal(t, admissionregistrationv1.Fail, *pools.Spec.FailurePolicy)
 			assert.Equal(t, admissionregistrationv1.ParamKind{APIVersion: "v1", Kind: "ConfigMap"}, *pools.Spec.ParamKind)
-			inUse := named(policies, "mooring-external-ips-in-use")
-			require.NotNil(t, inUse)
-			assert.Equal(t, admissionregistrationv1.Ignore, *inUse.Spec.FailurePolicy)
-			assert.Equal(t, pools.Spec.MatchConditions, inUse.Spec.MatchConditions)
-			for _, policy := range []*admissionregistrationv1.ValidatingAdmissionPolicy{pools, inUse} {
-				binding := named(bindings, policy.Name)
-				require.NotNil(t, binding)
-				assert.Equal(t, policy.Name, binding.Spec.PolicyName)
-				assert.Equal(t, admissionregistrationv1.AllowAction, *binding.Spec.ParamRef.ParameterNotFoundAction)
-			}
+			reference := allowing(t, objects, pools)
 			parameters := named(all[*corev1.ConfigMap](objects), externalips.Name)
 			require.NotNil(t, parameters)
-			reference := named(bindings, pools.Name).Spec.ParamRef
 			assert.Equal(t, []string{parameters.Namespace, parameters.Name}, []string{reference.Namespace, reference.Name})
 			assert.Empty(t, parameters.Data, "applying it again would take away what the controller wrote")
 		})
 	}
+}
+
+// The policy that is looked at once for each node is for those who ask for it.
+func TestAddressesInUseAreLookedAtOnRequest(t *testing.T) {
+	const name = "mooring-external-ips-in-use"
+	base := render(t, "base")
+	assert.Nil(t, named(all[*admissionregistrationv1.ValidatingAdmissionPolicy](base), name))
+
+	directory := filepath.Join(copied(t), "overlays", "bare-metal")
+	file := filepath.Join(directory, "kustomization.yaml")
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, append(text, "components: [../../components/external-ips-in-use]\n"...), 0o600))
+	objects := render(t, directory)
+	policies := all[*admissionregistrationv1.ValidatingAdmissionPolicy](objects)
+	inUse := named(policies, name)
+	require.NotNil(t, inUse)
+	assert.Equal(t, admissionregistrationv1.Ignore, *inUse.Spec.FailurePolicy, "its parameters' kind may be missing")
+	assert.Equal(t, named(policies, "mooring-external-ips").Spec.MatchConditions, inUse.Spec.MatchConditions)
+	allowing(t, objects, inUse)
+}
+
+// allowing returns what a policy's binding says of its parameters, without which everything passes.
+func allowing(t *testing.T, objects []runtime.Object, policy *admissionregistrationv1.ValidatingAdmissionPolicy) admissionregistrationv1.ParamRef {
+	t.Helper()
+	binding := named(all[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](objects), policy.Name)
+	require.NotNil(t, binding)
+	assert.Equal(t, policy.Name, binding.Spec.PolicyName)
+	assert.Equal(t, admissionregistrationv1.AllowAction, *binding.Spec.ParamRef.ParameterNotFoundAction)
+	return *binding.Spec.ParamRef
 }
 
 // Replicas that stand on one node, or are drained at once, are as good as one.

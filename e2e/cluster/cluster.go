@@ -30,6 +30,8 @@ type Options struct {
 	// RunPods has pods scheduled, and runs those of Mooring's images and of nginx on their nodes: for tests that install
 	// Mooring as a user does. No node may be without --node-ip then.
 	RunPods bool
+	// SecretsInObjects: somebody else's objects hold secrets, so that what was written to etcd is not looked through for them.
+	SecretsInObjects bool
 	// Progress is told what is being waited for; nil: nobody is.
 	Progress func(format string, args ...any)
 }

@@ -102,7 +102,7 @@ func (c *Cluster) told() error {
 		files = append(files, some...)
 	}
 	err := filepath.WalkDir(c.file("etcd"), func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
+		if err == nil && !entry.IsDir() && !c.options.SecretsInObjects {
 			files = append(files, path)
 		}
 		return err
