@@ -47,14 +47,16 @@ grep -q '^## \[Unreleased\]$' CHANGELOG.md || refuse "CHANGELOG.md has no line \
 grep -q '^- ' <<<"$(section Unreleased)" ||
   refuse "CHANGELOG.md says nothing under [Unreleased]: what do users notice of $version?"
 
-# The tree was clean: whatever is different now is this script's.
-undo() { git reset --quiet --hard HEAD && git clean --quiet -fd; }
+mapfile -t named < <(git ls-files 'manifests/overlays/*/kustomization.yaml' 'manifests/charts/*/Chart.yaml' 'manifests/charts/*/examples/*.yaml')
+changes=(CHANGELOG.md "${named[@]}" "$releases")
+
+# Only these were clean and are this script's: somebody may work in the tree while the tests run.
+undo() { git restore --quiet --source HEAD --staged --worktree -- "${changes[@]}" && git clean --quiet -fd -- "$releases"; }
 trap undo EXIT
 
 # One moment, so that the section's day is the commit's.
 now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 sed -i "s/^## \[Unreleased\]\$/&\n\n## [${version#v}] - ${now%T*}/" CHANGELOG.md
-mapfile -t named < <(git ls-files 'manifests/overlays/*/kustomization.yaml' 'manifests/charts/*/Chart.yaml' 'manifests/charts/*/examples/*.yaml')
 sed -i -E -e "s/^( *(newTag|tag|appVersion):) v.*/\1 $version/" -e "s/^(version:) .*/\1 ${version#v}/" "${named[@]}"
 
 echo "recording what $version leaves in a cluster, for the test that upgrades from it"
@@ -63,7 +65,9 @@ mkdir -p "$releases/$version"
 MAKEFLAGS='' VERSION=$version RECORD=$PWD/$releases/$version RUN='^TestUpgrade$' make e2e
 [[ -n "$(ls -A "$releases/$version")" ]] || refuse "nothing was recorded in $releases/$version"
 
-git add --all
+git add --all -- "${changes[@]}"
+others=$(git status --porcelain | grep -v '^[A-Z]  ' || true)
+[[ -z "$others" ]] || refuse "the working tree was changed meanwhile, and what was recorded may not be what is released:"$'\n'"$others"
 GIT_AUTHOR_DATE=$now GIT_COMMITTER_DATE=$now git commit --quiet --message "Release $version"
 trap - EXIT
 {

@@ -165,6 +165,21 @@ func TestReleaseIsRefused(t *testing.T) {
 	}
 }
 
+// Whoever works in the tree while the tests run loses nothing, and it does not get into the release.
+func TestWorkDuringARelease(t *testing.T) {
+	c := newClone(t, changes)
+	c.write(t, "work.txt", "before\n")
+	c.write(t, "Makefile", ".PHONY: e2e\ne2e:\n\techo recorded > $$RECORD/recorded\n\techo after > work.txt\n\techo new > new.txt\n")
+	c.commit(t)
+	head := c.git(t, "rev-parse", "HEAD")
+	output, err := c.release(t, "v0.1.0")
+	require.Error(t, err, output)
+	assert.Contains(t, output, "the working tree was changed meanwhile")
+	assert.Equal(t, []string{"after\n", "new\n"}, []string{c.read(t, "work.txt"), c.read(t, "new.txt")})
+	assert.Equal(t, " M work.txt\n?? new.txt", c.git(t, "status", "--porcelain"))
+	assert.Equal(t, []string{head, ""}, []string{c.git(t, "rev-parse", "HEAD"), c.git(t, "tag")})
+}
+
 func tagged(version string) func(*testing.T, clone) {
 	return func(t *testing.T, c clone) {
 		c.git(t, "tag", "--annotate", "--message", version, version)
