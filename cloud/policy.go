@@ -11,11 +11,11 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
-// repairPause is between a change of the policies' parameters that others made and its repair: two who repair the object
+// repairPause is between a change of the policy's parameters that others made and its repair: two who repair the object
 // against each other do so once a second.
 const repairPause = time.Second
 
-// policy keeps the parameters of the admission policies current. A nil one does nothing.
+// policy keeps the parameters of the admission policy current. A nil one does nothing.
 type policy struct {
 	keeper *externalips.Keeper
 	queue  workqueue.TypedRateLimitingInterface[string]

@@ -1,4 +1,4 @@
-// Package externalips keeps current what the admission policies of manifests/base/external-ips-policy.yaml know of the
+// Package externalips keeps current what the admission policy of manifests/base/external-ips-policy.yaml knows of the
 // pools: which address belongs to which pool, and which Services that pool serves.
 //
 // It decides nothing: the policy does, in the API server, for whoever writes a Service. What it needs stands in one
