@@ -69,6 +69,9 @@ func compareRights(evidence string) error {
 		for _, right := range unused(grants, uses) {
 			errs = append(errs, fmt.Errorf("%s: %s, and no test uses that: take it out, or write the test that needs it", file, right))
 		}
+		for _, rule := range watchedUnlisted(grants) {
+			errs = append(errs, fmt.Errorf("%s: %s, which client-go needs when a watch cannot begin with a list", file, rule))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -158,6 +161,17 @@ func unused(grants []grant, uses map[cluster.Use]bool) (rights []string) {
 	return rights
 }
 
+// watchedUnlisted names what an account may watch and may not list. No test would find out: nothing is listed as long as
+// the API server can begin a watch with a list.
+func watchedUnlisted(grants []grant) (rules []string) {
+	for _, g := range grants {
+		if slices.Contains(g.rule.Verbs, "watch") && !slices.Contains(g.rule.Verbs, "list") {
+			rules = append(rules, fmt.Sprintf("%s grants watch of %s and not list", g.role, strings.Join(g.rule.Resources, ", ")))
+		}
+	}
+	return rules
+}
+
 // usedAtAll says whether the right was used, in whatever namespace and on whatever object it is for.
 func usedAtAll(uses map[cluster.Use]bool, right cluster.Use) bool {
 	if right.Verb == "list" {
@@ -230,4 +244,7 @@ subjects: [{kind: ServiceAccount, name: controller}]
 		"ClusterRole all grants list of endpointslices.discovery.k8s.io",
 		"Role some grants get of leases.coordination.k8s.io b",
 	}, unused(grants, uses))
+	assert.Empty(t, watchedUnlisted(grants))
+	grants[0].rule.Verbs = append(grants[0].rule.Verbs, "watch")
+	assert.Equal(t, []string{"ClusterRole all grants watch of services, services/status and not list"}, watchedUnlisted(grants))
 }
