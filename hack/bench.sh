@@ -25,7 +25,7 @@ for dir in $(git grep -l --untracked '^func Benchmark' -- '*_test.go' | xargs -r
 done
 if [[ -d e2e && -z "${SKIP_E2E:-}" ]]; then
   hack/build-kube.sh >&2
-  measure e2e env BENCH=1 go test -count=1 -timeout 60m -v -run '^TestBench' ./e2e/...
+  measure e2e env BENCH=1 go test -count=1 -timeout 60m -v -run '^TestBench' ./e2e
 fi
 
 # Duplicate names come from several processors (-2) and repeated runs; each is a row.
