@@ -18,6 +18,6 @@ _output/reference/reference -to "$to" -crd "$to/manifests/base/crd/mooring.dev_n
 mkdir -p "$to/manifests/monitoring"
 {
   printf '# Generated from alerts.yaml by make generate.\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n'
-  printf 'metadata:\n  name: mooring\n  namespace: mooring-system\nspec:\n'
+  printf 'metadata:\n  name: mooring\n  namespace: "mooring-system"\nspec:\n'
   sed '/^#/d; s/^/  /' manifests/monitoring/alerts.yaml
 } >"$to/manifests/monitoring/prometheusrule.yaml"

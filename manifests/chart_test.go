@@ -135,18 +135,7 @@ func TestChartRendersWhatTheOverlaysDo(t *testing.T) {
 			same(t, want, fromChart(t, example(overlay, append(args, "--namespace=mooring-system")...)...))
 		})
 		t.Run(overlay+" in another namespace, and with the file of the cloud-config", func(t *testing.T) {
-			// The way that the README has for kustomizations: to replace the name wherever it stands.
-			directory := copied(t)
-			require.NoError(t, filepath.WalkDir(directory, func(file string, entry fs.DirEntry, err error) error {
-				if err != nil || entry.IsDir() {
-					return err
-				}
-				text, err := os.ReadFile(file)
-				if err != nil {
-					return err
-				}
-				return os.WriteFile(file, bytes.ReplaceAll(text, []byte("mooring-system"), []byte("lb")), 0o600)
-			}))
+			directory := renamed(t, "lb")
 			want := fromOverlay(t, filepath.Join(directory, "overlays", overlay), "lb")
 
 			file := "overlays/" + overlay + "/cloud-config.yaml"
@@ -273,6 +262,7 @@ func TestChartRefuses(t *testing.T) {
 		"a typo in a toleration":   {example("bare-metal", "--set=agents.tolerations[0].kee=a"), []string{"/agents/tolerations/0", "kee"}},
 		"a typo in resources":      {example("bare-metal", "--set=agents.resources.limit.memory=1Gi"), []string{"/agents/resources", "limit"}},
 		"a value of another kind":  {example("bare-metal", "--set-string=agents.enabled=no"), []string{"/agents/enabled"}},
+		"a number for text":        {example("bare-metal", "--set=image.tag=110"), []string{"/image/tag", "got number, want string"}},
 		"a part that is taken out": {example("bare-metal", "--set=agents.extraArgs=null"), []string{"/agents", "extraArgs"}},
 		"a label that selects":     {example("bare-metal", `--set=agents.podLabels.app\.kubernetes\.io/name=a`), []string{"app.kubernetes.io/name"}},
 		"no images":                {example("bare-metal", "--set=image.prefix="), []string{"image.prefix", "make image"}},
@@ -281,6 +271,9 @@ func TestChartRefuses(t *testing.T) {
 		"a text that is no YAML":   {example("bare-metal", "--set-file=cloudConfig=chart_test.go"), []string{"cloudConfig", "yaml: line"}},
 		"pools that are no list":   {example("bare-metal", "--set=cloudConfig.pools=office"), []string{"cloudConfig: pools is not a list"}},
 		"a pool that is a name":    {example("bare-metal", "--set=cloudConfig.pools={office}"), []string{`pools has "office"`}},
+		"a pool whose name is a number, without agents": {
+			example("bare-metal", "--set=agents.enabled=false,cloudConfig.pools[0].name=12"), []string{"pool 12 has no updater"},
+		},
 		"agents taken from addresses": {
 			example("bare-metal", "--set=agents.enabled=false"), []string{"agents.enabled", "pool office"},
 		},

@@ -1,6 +1,8 @@
 package manifests_test
 
 import (
+	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +20,24 @@ func copied(t *testing.T) string {
 	for _, part := range []string{"base", "components", "overlays"} {
 		require.NoError(t, os.CopyFS(filepath.Join(directory, part), os.DirFS(part)))
 	}
+	return directory
+}
+
+// renamed is a copy of the kustomizations for another namespace, made the way that the README has: the name is replaced
+// wherever it stands.
+func renamed(t *testing.T, namespace string) string {
+	t.Helper()
+	directory := copied(t)
+	require.NoError(t, filepath.WalkDir(directory, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(file, bytes.ReplaceAll(text, []byte("mooring-system"), []byte(namespace)), 0o600)
+	}))
 	return directory
 }
 

@@ -1,4 +1,7 @@
-{{- /* mooring.base prints a file of manifests/base for the release's namespace, which accounts are named with, too. */ -}}
+{{- /*
+mooring.base prints a file of manifests/base for the release's namespace, which accounts are named with, too. The base has
+the name in quotes wherever it is a value of its own, because 123, true and null are good names of namespaces.
+*/ -}}
 {{- define "mooring.base" -}}
 {{- .root.Files.Get (printf "base/%s" .file) | replace "mooring-system" .root.Release.Namespace -}}
 {{- end -}}
@@ -70,10 +73,10 @@ has to fit the other values; the rest is the controller's to judge, and that of 
 {{- fail (printf "cloudConfig: pools has %q, which is no pool: write it as in the chart's directory examples" (toString .)) -}}
 {{- end -}}
 {{- if and (not $.Values.agents.enabled) (not .updater) -}}
-{{- fail (printf "agents.enabled is false, but pool %s has no updater: its addresses are bound by agents; set agents.enabled to true, or remove the pool" .name) -}}
+{{- fail (printf "agents.enabled is false, but pool %s has no updater: its addresses are bound by agents; set agents.enabled to true, or remove the pool" (toString .name)) -}}
 {{- end -}}
 {{- if and (has $.Values.clusterName (list "" "kubernetes")) (dig "hetzner" "ephemeral" false .) -}}
-{{- fail (printf "clusterName is %q, but pool %s buys: set it to a name of your own, which stands on what is bought" $.Values.clusterName .name) -}}
+{{- fail (printf "clusterName is %q, but pool %s buys: set it to a name of your own, which stands on what is bought" $.Values.clusterName (toString .name)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.secrets.existingSecret .Values.secrets.files -}}
