@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +49,42 @@ func TestKubectlMooring(t *testing.T) {
 		assert.Equal(t, []string{addr.String(), "office", holder.Name}, row[1:4])
 		assert.Equal(t, "Bound", row[5])
 		assert.Equal(t, []string{holder.Name, "1", "0", "0", "Ready"}, rowOf(t, lines, holder.Name)[:5])
+	})
+
+	t.Run("status says who leads, or since when nobody does", func(t *testing.T) {
+		lease, err := m.Kube.CoordinationV1().Leases(metav1.NamespaceSystem).Get(t.Context(), "mooring-cloud-controller-manager", metav1.GetOptions{})
+		require.NoError(t, err)
+		lines := strings.Split(as("viewer", "status"), "\n")
+		assert.Equal(t, []string{"LEADER", "SINCE", "RENEWED", "MESSAGE"}, strings.Fields(lines[0]), "it is what one wants to know first")
+		assert.Len(t, rowOf(t, lines, *lease.Spec.HolderIdentity), 3, "since when, and that it is renewed: there is no more to say")
+
+		require.NoError(t, m.Controllers[0].Kill())
+		waiting := m.create(t, cluster.LoadBalancer(namespace, "waiting"))
+		m.Eventually(t, "nobody leads", func(ctx context.Context) error {
+			out, err := m.KubectlMooring(ctx, "--as=viewer", "status")
+			if err == nil && !strings.Contains(out, "\nnobody ") {
+				err = errors.New(out)
+			}
+			return err
+		})
+		assert.Equal(t, *lease.Spec.HolderIdentity, rowOf(t, strings.Split(as("viewer", "status"), "\n"), "nobody")[3], "it led last")
+		assert.Contains(t, as("viewer", "explain", "service", waiting.Name, "-n", namespace), "Waits for\n  a controller that leads: none does since ")
+
+		require.NoError(t, m.Controllers[0].Start())
+		m.published(t, waiting)
+		m.remove(t, waiting)
+	})
+
+	t.Run("status shows the rest to somebody who may not read the lease", func(t *testing.T) {
+		require.NoError(t, m.Kube.RbacV1().RoleBindings(metav1.NamespaceSystem).Delete(t.Context(), "mooring:viewer", metav1.DeleteOptions{}))
+		m.Eventually(t, "the right is gone", func(ctx context.Context) error {
+			out, err := m.KubectlMooring(ctx, "--as=viewer", "status")
+			if err == nil && !strings.HasPrefix(out, "POOL") {
+				err = errors.New(out)
+			}
+			return err
+		})
+		assert.Equal(t, []string{addr.String(), "office", holder.Name}, rowOf(t, strings.Split(as("viewer", "status"), "\n"), namespace+"/web")[1:4])
 	})
 
 	t.Run("explain names the node that serves, and the others that may", func(t *testing.T) {

@@ -26,7 +26,9 @@ import (
 // Cluster is what the API server shows.
 type Cluster struct {
 	// Config is nil when the cloud-config cannot be read.
-	Config     *config.Config
+	Config *config.Config
+	// Leader is nil when the Lease of leader election cannot be read.
+	Leader     *Leader
 	Namespaces []corev1.Namespace
 	Nodes      []corev1.Node
 	Services   []corev1.Service

@@ -72,6 +72,12 @@ type Event struct {
 
 // ServiceOf explains one Service of the cluster at a moment.
 func ServiceOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
+	x := explanationOf(c, svc, now)
+	x.waitForLeader(svc, c.Leader)
+	return x
+}
+
+func explanationOf(c *Cluster, svc *corev1.Service, now time.Time) Explanation {
 	in := look(c, now)
 	l := in.ledger
 	x := Explanation{Service: in.serviceOf(svc), Asked: wishes(svc), Pools: []PoolVerdict{}, Nodes: []NodeVerdicts{}, Events: events(c.Events, svc)}
@@ -190,6 +196,9 @@ func wishes(svc *corev1.Service) []Wish {
 	return asked
 }
 
+// notSeen is what a Service without conditions waits for.
+const notSeen = "the controller, which has not looked at it yet: " + isItRunning
+
 // waits says what stands in the way: what the controller wrote into the conditions first, then what its own code says
 // now, when that is something else.
 func waits(svc *corev1.Service, refusal *lb.Refusal) []string {
@@ -214,7 +223,7 @@ func waits(svc *corev1.Service, refusal *lb.Refusal) []string {
 		list = append(list, fmt.Sprintf("it is no load balancer: spec.type is %s, and Mooring serves LoadBalancer", svc.Spec.Type))
 	}
 	if bound == nil && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.DeletionTimestamp == nil {
-		list = append(list, "the controller, which has not looked at it yet: is mooring-cloud-controller-manager running in namespace mooring-system?")
+		list = append(list, notSeen)
 	}
 	return list
 }

@@ -26,6 +26,8 @@ import (
 
 // Status is how Mooring stands in a cluster.
 type Status struct {
+	// Leader is nil when that is not known.
+	Leader   *Leader   `json:"leader,omitempty"`
 	Pools    []Pool    `json:"pools"`
 	Services []Service `json:"services"`
 	Nodes    []Node    `json:"nodes"`
@@ -97,7 +99,7 @@ const (
 // StatusOf says how Mooring stands at a moment.
 func StatusOf(c *Cluster, now time.Time) Status {
 	in := look(c, now)
-	s := Status{Services: []Service{}, Nodes: []Node{}}
+	s := Status{Leader: c.Leader, Services: []Service{}, Nodes: []Node{}}
 	if c.Config != nil {
 		s.Pools = poolsOf(c.Config, in.ledger)
 	} else {

@@ -79,7 +79,7 @@ const defaultConfigMap = "mooring-system/mooring-cloud-config"
 const configKey = "cloud-config.yaml"
 
 func (s *configSource) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&s.configMap, "cloud-config-map", defaultConfigMap, "namespace/name of the ConfigMap with the cloud-config")
+	flags.StringVar(&s.configMap, "cloud-config-map", defaultConfigMap, "namespace/`name` of the ConfigMap with the cloud-config")
 	flags.StringVarP(&s.file, "filename", "f", "", "read the cloud-config from a `file` and not from the cluster; - reads standard input")
 }
 

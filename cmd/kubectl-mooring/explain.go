@@ -29,6 +29,7 @@ func (o *options) explainCommand() *cobra.Command {
 		},
 	}
 	var from configSource
+	var lease leaseSource
 	var out output
 	svc := &cobra.Command{
 		Use:     "service NAME",
@@ -48,16 +49,17 @@ Hetzner's API or an updater is in the way, and what the probe of a node says.`,
 			if err := out.check(); err != nil {
 				return err
 			}
-			return o.explain(cmd.Context(), args[0], from, out)
+			return o.explain(cmd.Context(), args[0], from, lease, out)
 		},
 	}
 	from.addFlags(svc.Flags())
+	lease.addFlags(svc.Flags())
 	out.addFlag(svc, "lines are not broken")
 	cmd.AddCommand(svc)
 	return cmd
 }
 
-func (o *options) explain(ctx context.Context, name string, from configSource, out output) error {
+func (o *options) explain(ctx context.Context, name string, from configSource, lease leaseSource, out output) error {
 	c, err := o.connect(o.flags)
 	if err != nil {
 		return err
@@ -74,6 +76,9 @@ func (o *options) explain(ctx context.Context, name string, from configSource, o
 		return err
 	}
 	if all.Config, err = o.config(ctx, c, from); err != nil {
+		return err
+	}
+	if all.Leader, err = o.leader(ctx, c, lease); err != nil {
 		return err
 	}
 	if all.Endpoints, err = c.endpoints(ctx, svc); err != nil {

@@ -20,13 +20,14 @@ import (
 
 func (o *options) statusCommand() *cobra.Command {
 	var from configSource
+	var lease leaseSource
 	var out output
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show pools, Services of type LoadBalancer, and nodes",
-		Long: `Shows what the pools have left, where each Service of type LoadBalancer is
-served and since when, and what each node carries. With -n only Services of that
-namespace are shown.`,
+		Short: "Show who leads, pools, Services of type LoadBalancer, and nodes",
+		Long: `Shows which controller leads, what the pools have left, where each Service of
+type LoadBalancer is served and since when, and what each node carries. With -n
+only Services of that namespace are shown.`,
 		Example: `  kubectl mooring status
   kubectl mooring status -o wide
   kubectl mooring status -n shop -o json`,
@@ -35,15 +36,16 @@ namespace are shown.`,
 			if err := out.check(); err != nil {
 				return err
 			}
-			return o.status(cmd.Context(), from, out)
+			return o.status(cmd.Context(), from, lease, out)
 		},
 	}
 	from.addFlags(cmd.Flags())
+	lease.addFlags(cmd.Flags())
 	out.addFlag(cmd, "use by namespace, whole messages")
 	return cmd
 }
 
-func (o *options) status(ctx context.Context, from configSource, out output) error {
+func (o *options) status(ctx context.Context, from configSource, lease leaseSource, out output) error {
 	c, err := o.connect(o.flags)
 	if err != nil {
 		return err
@@ -53,6 +55,9 @@ func (o *options) status(ctx context.Context, from configSource, out output) err
 		return err
 	}
 	if all.Config, err = o.config(ctx, c, from); err != nil {
+		return err
+	}
+	if all.Leader, err = o.leader(ctx, c, lease); err != nil {
 		return err
 	}
 	for i := range all.Services {
@@ -79,6 +84,14 @@ func (o *options) printStatus(s explain.Status, out output) error {
 	width := columns
 	if out == wide {
 		width = 0
+	}
+	if s.Leader != nil {
+		if err := table(o.Out, width, leaderRows(s.Leader, o.clock.Now())); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(o.Out); err != nil {
+			return err
+		}
 	}
 	for i, rows := range [][][]string{poolRows(s.Pools, out), serviceRows(s.Services, out, o.clock.Now()), nodeRows(s.Nodes)} {
 		if i > 0 {
@@ -178,11 +191,12 @@ func where(s explain.Service) string {
 	return cmp.Or(strings.Join(s.Nodes, ","), targets)
 }
 
+// age is how long ago something was. What another machine's clock has in the future was just now.
 func age(t *metav1.Time, now time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	return duration.HumanDuration(now.Sub(t.Time))
+	return duration.HumanDuration(max(now.Sub(t.Time), 0))
 }
 
 func nodeRows(nodes []explain.Node) [][]string {
