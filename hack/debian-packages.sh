@@ -3,9 +3,10 @@
 # install it. This is the only list of them.
 set -eu
 
-# curl: the tutorials use it. iproute2: ip, to look around. libnginx-mod-stream, nginx: the external load balancer of an
-# updater pool, and pods of nginx. nftables: nft, for kube-proxy. util-linux: nsenter, to look around.
-packages="curl iproute2 libnginx-mod-stream nftables nginx util-linux"
+# curl: the tutorials use it. iproute2, iputils-ping, procps: ip, ss, ping and sysctl, for the agent's tests, and to look
+# around. libnginx-mod-stream, nginx: the external load balancer of an updater pool, and pods of nginx. nftables: nft,
+# for kube-proxy. util-linux: nsenter, to look around.
+packages="curl iproute2 iputils-ping libnginx-mod-stream nftables nginx procps util-linux"
 
 missing=
 for package in $packages; do
