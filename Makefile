@@ -7,13 +7,13 @@
 build: ## Build the controller, the agent and kubectl mooring, static, into bin/ (default)
 	hack/build.sh
 
-test: build ## Run every test: unit, agent in namespaces, e2e. LONG=1: the long ones too. KEEP=1: leave the e2e cluster
+test: ## Run every test: unit, agent in namespaces, e2e. LONG=1: the long ones too. KEEP=1: leave the e2e cluster
 	hack/test.sh
 
 lint: ## Check source, formatting, modules, scripts, generated files and manifests
 	hack/lint.sh
 
-e2e: build ## Run the e2e tests alone. LONG=1, KEEP=1 as for test; RUN=<regexp> selects; PARALLEL=<n> beside each other
+e2e: ## Run the e2e tests alone. LONG=1, KEEP=1 as for test; RUN=<regexp> selects; PARALLEL=<n> beside each other
 	hack/test.sh e2e
 
 simulate: ## Simulate the protocol under a million schedules of faults. SCHEDULES=<n>, FIRST=<seed>, or SEED=<n> TRACE=1
@@ -22,7 +22,7 @@ simulate: ## Simulate the protocol under a million schedules of faults. SCHEDULE
 bench: build ## Run the benchmarks; print a table with what each figure is compared to
 	hack/bench.sh
 
-demo: build ## Show Mooring at work in a cluster of namespaces on this machine. KEEP=1 leaves it running
+demo: ## Show Mooring at work in a cluster of namespaces on this machine. KEEP=1 leaves it running
 	hack/demo.sh
 
 generate: ## Write the generated files: deepcopy functions, the CRD and docs/reference

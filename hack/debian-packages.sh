@@ -19,10 +19,13 @@ done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	echo "installing$missing"
 	apt-get update -q
-	# RUNLEVEL=1: a package that brings a daemon, as nginx does, does not start it.
+	# nginx brings a daemon, which is to start neither now (RUNLEVEL=1) nor at the next boot.
 	# shellcheck disable=SC2086 # a list of names
 	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+	case "$missing " in
+	*" nginx "*) ! command -v systemctl >/dev/null || systemctl --quiet disable nginx ;;
+	esac
 else
-	echo "missing Debian packages:$missing; install them with: sudo apt-get install$missing" >&2
+	echo "missing Debian packages:$missing; install them with: sudo hack/debian-packages.sh (it starts no daemon)" >&2
 	exit 1
 fi

@@ -61,6 +61,8 @@ if [[ -x hack/debian-packages.sh ]]; then
   step "Debian packages" hack/debian-packages.sh
   ok || finish test
 fi
+step "build the product" hack/build.sh
+ok || finish test
 step "build the Helm that tests the chart" hack/build-helm.sh
 ok || finish test
 if [[ "$what" != e2e ]]; then
