@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/helm"
 mkdir -p ../../_output/bin
-go build -ldflags '-s -w' -o ../../_output/bin/ helm.sh/helm/v4/cmd/helm
+exec ../progress.sh hack/helm go build -v -ldflags '-s -w' -o ../../_output/bin/ helm.sh/helm/v4/cmd/helm

@@ -14,15 +14,7 @@ if [ ! -x "$out" ]; then
 	echo "e2e/kube: building etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet and kubectl (about 5 minutes)"
 fi
 
-# The packages' names would be thousands of lines: every hundredth says that it goes on.
-status=$(mktemp)
-trap 'rm -f "$status"' EXIT
-{
-	code=0
-	go build -v -o "$out" -ldflags "-s -w \
-		-X k8s.io/component-base/version.gitVersion=$version \
-		-X k8s.io/component-base/version.gitMajor=$(echo "$version" | sed 's/v\([0-9]*\).*/\1/') \
-		-X k8s.io/component-base/version.gitMinor=$(echo "$version" | sed 's/v[0-9]*\.\([0-9]*\).*/\1/')" . 2>&1 || code=$?
-	echo "$code" >"$status"
-} | awk '/^[a-z0-9.\/_-]+$/ { if (++n % 100 == 0) print "e2e/kube: " n " packages compiled"; fflush(); next } { print; fflush() }'
-exit "$(cat "$status")"
+exec ../../hack/progress.sh e2e/kube go build -v -o "$out" -ldflags "-s -w \
+	-X k8s.io/component-base/version.gitVersion=$version \
+	-X k8s.io/component-base/version.gitMajor=$(echo "$version" | sed 's/v\([0-9]*\).*/\1/') \
+	-X k8s.io/component-base/version.gitMinor=$(echo "$version" | sed 's/v[0-9]*\.\([0-9]*\).*/\1/')" .

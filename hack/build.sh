@@ -38,7 +38,7 @@ ldflags=(
 export CGO_ENABLED=0
 mkdir -p "$out"
 for name in "${names[@]}"; do
-  go build -trimpath -buildvcs=false -ldflags "${ldflags[*]}" -o "$out/$name" "./cmd/$name"
+  hack/progress.sh "$out/$name" go build -v -trimpath -buildvcs=false -ldflags "${ldflags[*]}" -o "$out/$name" "./cmd/$name"
   # The linker ignores a stamp whose variable does not exist, so ask the binary.
   if [[ "$(go env GOOS)/$(go env GOARCH)" == "$(go env GOHOSTOS)/$(go env GOHOSTARCH)" ]]; then
     if ! stamped=$("$out/$name" --version 2>&1) || [[ "$stamped" != *"$VERSION"* || "$stamped" != *"${COMMIT:0:12}"* ]]; then

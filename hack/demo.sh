@@ -6,4 +6,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ ! -x hack/debian-packages.sh ]] || hack/debian-packages.sh
 hack/build.sh
 hack/build-kube.sh
-exec go run ./e2e/demo
+hack/progress.sh e2e/demo go build -v -o _output/bin/mooring-demo ./e2e/demo
+exec _output/bin/mooring-demo

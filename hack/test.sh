@@ -46,6 +46,8 @@ go_test() {
 
 unit() {
   local packages
+  # go test compiles them too, but says nothing meanwhile. What does not compile is its to report.
+  hack/progress.sh tests go list -v -export -test -f '{{""}}' ./... || true
   packages=$(go list ./... | grep -v '/e2e$')
   # shellcheck disable=SC2086 # one argument for each package
   go_test _output/test-unit.log -timeout 10m "${run[@]}" $packages
