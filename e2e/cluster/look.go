@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// shell is a script of the namespaces that runs a command, or a shell, with kubectl and the administrator's
+// shell is a script of the namespaces that runs a command, or a shell, with kubectl, its plugin and the administrator's
 // kubeconfig.
 const shell = scratch + "/shell"
 
 func (c *Cluster) writeShell() error {
 	scripts := map[string]string{
-		filepath.Join(scratch, "bin", "kubectl"): fmt.Sprintf("#!/bin/sh\nexec '%s' kubectl \"$@\"\n", filepath.Join(c.root, KubeBinary)),
+		filepath.Join(scratch, "bin", "kubectl"):         fmt.Sprintf("#!/bin/sh\nexec '%s' kubectl \"$@\"\n", filepath.Join(c.root, KubeBinary)),
+		filepath.Join(scratch, "bin", "kubectl-mooring"): fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", filepath.Join(c.root, KubectlBinary)),
 		shell: fmt.Sprintf(`#!/bin/sh
 export KUBECONFIG='%s' PATH="%s/bin:$PATH:/usr/sbin:/sbin"
 [ $# -eq 0 ] || exec "$@"
@@ -37,11 +38,16 @@ func (c *Cluster) LookAround() string {
 	if os.Getenv(userNamespaceVariable) != "" {
 		enter = strings.Replace(enter, " -m", " -U --preserve-credentials -m", 1)
 	}
+	status := "kubectl mooring status"
+	if _, err := os.Stat(c.CloudConfig()); err == nil {
+		status += " -f " + c.CloudConfig()
+	}
 	examples := []struct{ command, purpose string }{
 		{"", "a shell with kubectl"},
 		{"kubectl get nodes,services,nodeaddresses", "what the API server knows"},
+		{status, "the same on one page; when the file of -f is edited, the controller reads it again"},
 		{"ip netns exec n1 ip -brief address", "a node's addresses; n2, n3 and client are the other machines"},
-		{"ip netns exec client bash -c 'exec 3<>/dev/tcp/ADDRESS/80; printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'", "a request from the client"},
+		{"ip netns exec client curl -s http://ADDRESS/", "a request from the client"},
 		{"ip link set wire-n1 down", "pull the cable of n1; up plugs it in again"},
 	}
 	var out strings.Builder
