@@ -74,13 +74,16 @@ func Convert(in *Input) (*Plan, error) {
 	c := &conversion{
 		services: map[types.NamespacedName]*corev1.Service{}, nodes: map[string]*corev1.Node{}, names: names{},
 		taken: map[types.NamespacedName]string{}, changes: map[types.NamespacedName]*ServiceChange{},
-		objects: map[string]*v1alpha1.NodeAddresses{},
+		objects: map[string]*v1alpha1.NodeAddresses{}, allocated: map[types.NamespacedName]bool{},
 	}
 	for i := range in.services {
 		c.services[keyOf(&in.services[i])] = &in.services[i]
 	}
 	for i := range in.nodes {
 		c.nodes[in.nodes[i].Name] = &in.nodes[i]
+	}
+	for i := range in.allocations {
+		c.allocated[keyOf(&in.allocations[i])] = true
 	}
 	convertPaperLB(c, in)
 	convertPlenusLB(c, in)
@@ -117,6 +120,8 @@ func Convert(in *Input) (*Plan, error) {
 type conversion struct {
 	services map[types.NamespacedName]*corev1.Service
 	nodes    map[string]*corev1.Node
+	// allocated are the Services that PlenusLB has an IPAllocation of.
+	allocated map[types.NamespacedName]bool
 
 	names   names
 	pools   []pool

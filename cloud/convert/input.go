@@ -54,27 +54,35 @@ type Input struct {
 
 	persistent, ephemeral []plenusPool
 	allocations           []plenusAllocation
+
+	// at is where each object stands in its list.
+	at map[objectKey]int
+}
+
+type objectKey struct {
+	kind schema.GroupKind
+	name types.NamespacedName
 }
 
 // Add takes in an object. Kinds that are of no use are passed over; of two objects of one kind and name the last counts.
 func (in *Input) Add(o *unstructured.Unstructured) error {
-	switch o.GroupVersionKind().GroupKind() {
+	switch kind := o.GroupVersionKind().GroupKind(); kind {
 	case schema.GroupKind{Kind: "Service"}:
-		return add(&in.services, o)
+		return add(in, kind, &in.services, o)
 	case schema.GroupKind{Kind: "Node"}:
-		return add(&in.nodes, o)
+		return add(in, kind, &in.nodes, o)
 	case schema.GroupKind{Group: v1alpha1.GroupVersion.Group, Kind: "NodeAddresses"}:
-		return add(&in.addresses, o)
+		return add(in, kind, &in.addresses, o)
 	case schema.GroupKind{Group: paperGroup, Kind: "LoadBalancerConfig"}:
-		return add(&in.configs, o)
+		return add(in, kind, &in.configs, o)
 	case schema.GroupKind{Group: paperGroup, Kind: "LoadBalancer"}:
-		return add(&in.balancers, o)
+		return add(in, kind, &in.balancers, o)
 	case schema.GroupKind{Group: plenusGroup, Kind: "PersistentIPPool"}:
-		return add(&in.persistent, o)
+		return add(in, kind, &in.persistent, o)
 	case schema.GroupKind{Group: plenusGroup, Kind: "EphemeralIPPool"}:
-		return add(&in.ephemeral, o)
+		return add(in, kind, &in.ephemeral, o)
 	case schema.GroupKind{Group: plenusGroup, Kind: "IPAllocation"}:
-		return add(&in.allocations, o)
+		return add(in, kind, &in.allocations, o)
 	default:
 		return nil
 	}
@@ -86,10 +94,10 @@ type named[T any] interface {
 	metav1.Object
 }
 
-func add[T any, P named[T]](list *[]T, from *unstructured.Unstructured) error {
-	var read T
+func add[T any, P named[T]](in *Input, kind schema.GroupKind, list *[]T, from *unstructured.Unstructured) error {
+	var read P = new(T)
 	key := keyOf(from)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(from.Object, &read); err != nil {
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(from.Object, read); err != nil {
 		return fmt.Errorf("read %s %s: %w", from.GetKind(), strings.TrimPrefix(key.String(), "/"), err)
 	}
 	if key.Name == "" {
@@ -100,12 +108,16 @@ func add[T any, P named[T]](list *[]T, from *unstructured.Unstructured) error {
 		return fmt.Errorf("read %s %q: no object of Kubernetes can be called so: give objects as kubectl get -o yaml prints them",
 			from.GetKind(), strings.TrimPrefix(key.String(), "/"))
 	}
-	at := slices.IndexFunc(*list, func(o T) bool { return keyOf(P(&o)) == key })
-	if at >= 0 {
-		(*list)[at] = read
-	} else {
-		*list = append(*list, read)
+	id := objectKey{kind: kind, name: key}
+	if at, ok := in.at[id]; ok {
+		(*list)[at] = *read
+		return nil
 	}
+	if in.at == nil {
+		in.at = map[objectKey]int{}
+	}
+	in.at[id] = len(*list)
+	*list = append(*list, *read)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestWhatIsMissing(t *testing.T) {
@@ -40,4 +41,17 @@ func TestNamesAreNoCommands(t *testing.T) {
 	}
 	var in Input
 	assert.NoError(t, in.Add(decode(t, []byte("{apiVersion: v1, kind: Node, metadata: {name: n1.example.com}}"))[0]))
+}
+
+// A directory with two backups has each object twice: what was read last counts, and once.
+func TestTheLastOfTwoCounts(t *testing.T) {
+	const balancer = "{apiVersion: lb.paperlb.com/v1alpha1, kind: LoadBalancer, metadata: {name: web, namespace: shop}}\n"
+	in := input(t, decode(t, []byte(balancer+"---\n"+
+		"{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop, uid: old}}\n---\n"+
+		"{apiVersion: v1, kind: Service, metadata: {name: web, namespace: infra, uid: other}}\n---\n"+
+		"{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop, uid: new}}\n---\n"+balancer)))
+	require.Len(t, in.services, 2)
+	assert.Equal(t, "new", string(in.services[0].UID))
+	assert.Equal(t, "other", string(in.services[1].UID))
+	assert.Len(t, in.balancers, 1, "of the same name, and another kind")
 }

@@ -64,7 +64,7 @@ func convertPaperLB(c *conversion, in *Input) {
 		p.keep(claim)
 	}
 	if len(in.configs) > 0 {
-		p.unpublished(in.allocations)
+		p.unpublished()
 	}
 }
 
@@ -272,11 +272,10 @@ func (p *paper) refused(svc *corev1.Service) {
 }
 
 // unpublished notes the Services that PaperLB would serve and does not, and limits them as it would.
-func (p *paper) unpublished(allocations []plenusAllocation) {
+func (p *paper) unpublished() {
 	for _, svc := range p.served() {
 		class := classOf(svc)
-		other := slices.ContainsFunc(allocations, func(a plenusAllocation) bool { return keyOf(&a) == keyOf(svc) })
-		if p.taken[keyOf(svc)] != "" || other || class != "" && class != paperClass || len(svc.Spec.Ports) == 0 {
+		if p.taken[keyOf(svc)] != "" || p.allocated[keyOf(svc)] || class != "" && class != paperClass || len(svc.Spec.Ports) == 0 {
 			continue
 		}
 		named := svc.Annotations[lb.AnnotationPaperLBConfig]

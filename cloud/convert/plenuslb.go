@@ -76,7 +76,7 @@ func convertPlenusLB(c *conversion, in *Input) {
 		p.place(claim)
 	}
 	for _, svc := range p.served() {
-		p.wishes(svc, in.allocations)
+		p.wishes(svc)
 	}
 }
 
@@ -186,7 +186,7 @@ func (p *plenus) place(claim *plenusClaim) {
 }
 
 // wishes keeps for a Service the addresses that it has and asks for.
-func (p *plenus) wishes(svc *corev1.Service, allocations []plenusAllocation) {
+func (p *plenus) wishes(svc *corev1.Service) {
 	if p.taken[keyOf(svc)] == paperName {
 		return
 	}
@@ -229,7 +229,7 @@ func (p *plenus) wishes(svc *corev1.Service, allocations []plenusAllocation) {
 		p.annotate(svc, lb.AnnotationAddresses, join(strange))
 		p.note(about(svc), "asks for %s by spec.externalIPs, which no pool has for it, so it got nothing from PlenusLB. Mooring says %s; "+
 			"remove the annotation %s, and it is served as one without a wish", join(strange), lb.ReasonAddressNotInPool, lb.AnnotationAddresses)
-	case len(asked) == 0 && !slices.ContainsFunc(allocations, func(a plenusAllocation) bool { return keyOf(&a) == keyOf(svc) }):
+	case len(asked) == 0 && !p.allocated[keyOf(svc)]:
 		p.note(about(svc), "has nothing from PlenusLB. Mooring serves it when a pool does; one with hetzner.ephemeral buys it an address at once")
 	}
 }
