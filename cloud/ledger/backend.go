@@ -302,6 +302,7 @@ type PortView struct {
 
 // viewPorts adds to the view of a Service how its ports stand.
 func (l *Ledger) viewPorts(s *service, v *View) {
+	var silent *lb.Refusal // a published port that does not answer
 	for _, lease := range s.ports {
 		b := l.backends[keyOf(lease)]
 		v.Ports = append(v.Ports, PortView{lease, len(b.view.Targets), b.state.Ready})
@@ -311,10 +312,15 @@ func (l *Ledger) viewPorts(s *service, v *View) {
 		case !b.state.Ready && !published:
 			v.Ready = false
 			v.Waiting = cmp.Or(v.Waiting, why)
-		case why != nil && why.Reason != lb.ReasonWaitingForUpdater:
+		case why == nil || why.Reason == lb.ReasonWaitingForUpdater:
+		case why.Reason == lb.ReasonTargetsUnknown:
 			v.Refusal = cmp.Or(v.Refusal, why)
+		default:
+			silent = cmp.Or(silent, why)
 		}
 	}
+	// A Service may be refused something for good, and is not to hide behind that when clients are not answered.
+	v.Refusal = cmp.Or(silent, v.Refusal)
 	if p := l.pools[poolOf(s.ports)]; p != nil && p.Updater != nil {
 		v.Host, v.HostAddr = p.Updater.Host, p.Updater.HostAddr
 	}

@@ -22,6 +22,24 @@ func TestDualStackRequiredOfPublishedPorts(t *testing.T) {
 	assert.Equal(t, lb.ReasonNotSupported, v.Refusal.Reason)
 }
 
+// TestTroubleBehindARefusal: a Service that is refused something for good says all the same when its port does not answer,
+// which somebody is woken for.
+func TestTroubleBehindARefusal(t *testing.T) {
+	w := newProxyWorld(t, edge, "n1")
+	uid := w.create("web", web)
+	w.settle()
+	w.services[uid].FamilyPolicy, w.services[uid].Families = lb.RequireDualStack, []lb.Family{lb.IPv4, lb.IPv6}
+	w.settle()
+	require.Equal(t, lb.ReasonNotSupported, w.ledger.View(uid).Refusal.Reason)
+
+	w.ledger.BackendState(BackendKey{"edge", 8100, lb.TCP}, BackendState{Ready: true, Trouble: "nothing listens"}, w.now)
+	assert.Equal(t, lb.ReasonUpdater, w.ledger.View(uid).Refusal.Reason)
+	assert.True(t, w.ledger.View(uid).Ready, "it stays published")
+
+	w.ledger.BackendState(BackendKey{"edge", 8100, lb.TCP}, BackendState{Ready: true}, w.now)
+	assert.Equal(t, lb.ReasonNotSupported, w.ledger.View(uid).Refusal.Reason)
+}
+
 // TestUnreadableAnnotation: what does not parse changes nothing but what it says; the nodes behind a port are those of now.
 func TestUnreadableAnnotation(t *testing.T) {
 	w := newProxyWorld(t, edge, "n1", "n2")
