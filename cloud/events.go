@@ -38,7 +38,8 @@ const (
 
 	// eventTokenRefused says that a changed token is not used; the last good one stays in use.
 	//
-	// What to do: write a token of the right project into the file. It is looked at when the file changes.
+	// What to do: write a token of the right project into the file. A changed file is looked at at once, this one again
+	// every 10 minutes.
 	//
 	//reference:event Pod Warning
 	eventTokenRefused = "TokenRefused"
