@@ -152,6 +152,6 @@ type Usage struct {
 	Used uint64
 	// Ordered addresses are to be bought for Services that have none yet.
 	Ordered uint64
-	// Quarantined addresses are held by nobody and given to nobody.
+	// Quarantined addresses are held by nobody and kept from being given out.
 	Quarantined uint64
 }

@@ -95,14 +95,24 @@ func (a *Allocator) checkNew(s *service, req *lb.Request, field string, addr net
 	if r != nil && r.quarantined {
 		return quarantined(field, addr)
 	}
-	if r == nil || len(r.holders) == 0 {
-		return space.pool.shut()
+	held := r != nil && len(r.holders) > 0
+	if held {
+		o, refusal := r.obstacle(s, true)
+		if o != nil && refusal == nil {
+			return inUse(field, addr, o)
+		}
+		if refusal != nil {
+			return refusal
+		}
 	}
-	o, refusal := r.obstacle(s, true)
-	if o != nil && refusal == nil {
-		return inUse(field, addr, o)
+	if by, ok := r.exposer(req.Namespace); ok {
+		return lb.Refuse(lb.ReasonAddressInUse, "%s asks for %s, which Service %s lists in spec.externalIPs, so that kube-proxy serves it there: "+
+			"ask for another address, or have it taken off that list", field, addr, by)
 	}
-	return refusal
+	if held {
+		return nil
+	}
+	return space.pool.shut()
 }
 
 // checkPool refuses an address that is not in the pool that the Service names beside it.

@@ -21,6 +21,10 @@ func genAddrs(t *rapid.T, most int) []netip.Addr {
 // rarely is true about once in n draws.
 func rarely(t *rapid.T, n int, what string) bool { return rapid.IntRange(1, n).Draw(t, what) == n }
 
+func genExposer(t *rapid.T) lb.Ref {
+	return lb.Ref{Namespace: rapid.SampledFrom([]string{"ns0", "ns1", "ns2"}).Draw(t, "namespace"), Name: rapid.SampledFrom([]string{"s0", "x"}).Draw(t, "name")}
+}
+
 func genPools(t *rapid.T) []config.Pool {
 	const most = 3
 	var builders [most + 1]netipx.IPSetBuilder

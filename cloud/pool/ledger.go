@@ -9,8 +9,8 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
-// record is what is known of one touched address. It is in exactly one of four states: held, else barred (quarantined or
-// withheld), else freed (queued), else about to be removed.
+// record is what is known of one touched address. It is in exactly one of five states: held, else barred (quarantined or
+// withheld), else exposed, else freed (queued), else about to be removed.
 type record struct {
 	addr netip.Addr
 	// space that contains the address, or that it was bought in and is held in; nil when there is none.
@@ -21,6 +21,8 @@ type record struct {
 	quarantined bool
 	// withheld is why the address is not given out; nil when it is.
 	withheld *lb.Refusal
+	// exposers are the Services that expose the address, sorted by name. Empty while no pool lists it.
+	exposers []lb.Ref
 
 	queued     bool
 	freedAt    uint64
@@ -171,6 +173,10 @@ func (a *Allocator) count(r *record) {
 		}
 	case r.space == nil:
 		delete(a.records, r.addr)
+	case len(r.exposers) > 0:
+		r.space.exposed++
+	case r.space.freed.len >= longestQueue && r.space.ahead(r.addr):
+		delete(a.records, r.addr) // as good as never used
 	default:
 		a.releases++
 		r.freedAt = a.releases
@@ -185,6 +191,8 @@ func (a *Allocator) uncount(r *record) {
 		r.space.used--
 	case r.barred():
 		r.space.quarantined--
+	case len(r.exposers) > 0:
+		r.space.exposed--
 	case r.queued:
 		r.space.freed.remove(r)
 	}
@@ -244,7 +252,7 @@ func (a *Allocator) Leases(uid string) []lb.Lease {
 
 // Release ends the Service's hold on an address: nothing answers for it any more on the Service's behalf. It is true
 // when the Service was the last holder. The address then waits at the back of its pool's queue, unless it is
-// quarantined, and is forgotten when it lies in no pool. Releasing what is not held changes nothing.
+// quarantined, withheld or exposed, and is forgotten when it lies in no pool. Releasing what is not held changes nothing.
 func (a *Allocator) Release(uid string, addr netip.Addr) (freed bool) {
 	s, r := a.services[uid], a.records[addr]
 	l := r.leaseOf(s)

@@ -77,3 +77,27 @@ func TestNothingIsKeptOfServicesThatAreGone(t *testing.T) {
 	assert.Empty(t, a.records)
 	assert.Empty(t, a.portRecords)
 }
+
+// Somebody who lists ever other addresses of a pool that never ends, and takes them off again, does not fill the memory.
+func TestLittleIsKeptOfWhatIsExposedNoMore(t *testing.T) {
+	var b netipx.IPSetBuilder
+	b.AddPrefix(netip.MustParsePrefix("2001:db8::/64"))
+	addresses, err := b.IPSet()
+	require.NoError(t, err)
+	a := New([]config.Pool{{Name: "office", Addresses: addresses, AutoAssign: true}})
+	next := netip.MustParseAddr("2001:db8::")
+	request := lb.Request{Ref: lb.Ref{Namespace: "default", Name: "web", UID: "web"}, Families: []lb.Family{lb.IPv6}}
+	for range 5 {
+		list := make([]netip.Addr, longestQueue/2)
+		for i := range list {
+			list[i], next = next, next.Next()
+		}
+		a.SetExposed(lb.Ref{Namespace: "other", Name: "web"}, list)
+		got := a.Assign(request)
+		require.Nil(t, got.Refusal)
+		a.Release("web", got.Want[0].Addr)
+		a.SetExposed(lb.Ref{Namespace: "other", Name: "web"}, nil)
+	}
+	assert.LessOrEqual(t, len(a.records), longestQueue+1)
+	assert.Empty(t, a.exposed)
+}

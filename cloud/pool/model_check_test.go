@@ -53,6 +53,7 @@ func (m *model) checkFresh(t require.TestingT, req lb.Request, a netip.Addr) {
 	require.NotNil(t, p, "%s lies in a pool", a)
 	require.True(t, serves(*p, req), "pool %s serves %s", p.Name, req.UID)
 	require.False(t, m.barred(a), "%s is given out", a)
+	require.False(t, m.exposedBut(a, req.Namespace), "%s is given to %s and exposed by others", a, req.UID)
 	require.False(t, m.closed[p.Name] && len(m.holders[a]) == 0, "%s comes from a closed pool", a)
 	require.Contains(t, req.Families, lb.FamilyOf(a))
 	if req.Pool != "" {
@@ -67,7 +68,7 @@ func (m *model) checkFresh(t require.TestingT, req lb.Request, a netip.Addr) {
 	if keyed := m.addressesOfKey(req, lb.FamilyOf(a)); len(keyed) > 0 {
 		fits := slices.IndexFunc(keyed, func(k netip.Addr) bool {
 			p := m.home(k)
-			return p != nil && serves(*p, req) && !m.barred(k) && !slices.ContainsFunc(m.holders[k], func(uid string) bool {
+			return p != nil && serves(*p, req) && !m.barred(k) && !m.exposedBut(k, req.Namespace) && !slices.ContainsFunc(m.holders[k], func(uid string) bool {
 				return !friendly(req, m.views[uid], k) || !compatible(req, m.views[uid])
 			})
 		})
@@ -113,7 +114,7 @@ func (m *model) next(req lb.Request, f lb.Family) (netip.Addr, string) {
 			continue
 		}
 		for _, a := range world {
-			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) && len(m.holders[a]) == 0 && !m.barred(a) && !slices.Contains(m.freed, a) {
+			if lb.FamilyOf(a) == f && p.Addresses.Contains(a) && len(m.holders[a]) == 0 && !m.kept(a) && !slices.Contains(m.freed, a) {
 				return a, p.Name
 			}
 		}
@@ -148,7 +149,7 @@ func (m *model) servable(req lb.Request) bool {
 	}
 	for _, a := range asked {
 		p := m.poolOf(a)
-		if p == nil || !serves(*p, req) || m.barred(a) || m.closed[p.Name] || req.Pool != "" && req.Pool != p.Name || !slices.Contains(families, lb.FamilyOf(a)) {
+		if p == nil || !serves(*p, req) || m.barred(a) || m.exposedBut(a, req.Namespace) || m.closed[p.Name] || req.Pool != "" && req.Pool != p.Name || !slices.Contains(families, lb.FamilyOf(a)) {
 			return false
 		}
 		for _, uid := range m.holders[a] {

@@ -50,6 +50,7 @@ type model struct {
 	quarantine map[netip.Addr]bool
 	withheld   map[netip.Addr]bool
 	closed     map[string]bool
+	exposed    map[lb.Ref][]netip.Addr
 	freed      []netip.Addr
 	// orders in the order in which they were taken.
 	orders []modelOrder
@@ -62,7 +63,7 @@ func newModel() *model {
 	return &model{
 		real: pool.New(nil), twin: pool.New(nil),
 		holders: map[netip.Addr][]string{}, leases: map[string][]netip.Addr{}, pool: map[netip.Addr]string{}, quarantine: map[netip.Addr]bool{},
-		withheld: map[netip.Addr]bool{}, closed: map[string]bool{},
+		withheld: map[netip.Addr]bool{}, closed: map[string]bool{}, exposed: map[lb.Ref][]netip.Addr{},
 		views: map[string]lb.Request{}, leaving: map[string][]netip.Addr{},
 	}
 }
@@ -110,7 +111,7 @@ func (m *model) release(t require.TestingT, uid string, a netip.Addr) {
 	if last {
 		delete(m.holders, a)
 		delete(m.pool, a)
-		if m.poolOf(a) != nil && !m.barred(a) {
+		if m.poolOf(a) != nil && !m.kept(a) {
 			m.freed = append(m.freed, a)
 		}
 	}
@@ -119,7 +120,7 @@ func (m *model) release(t require.TestingT, uid string, a netip.Addr) {
 func (m *model) barred(a netip.Addr) bool { return m.quarantine[a] || m.withheld[a] }
 
 func (m *model) setQuarantine(a netip.Addr, on bool) {
-	was := m.barred(a)
+	was := m.kept(a)
 	m.quarantine[a] = on
 	for _, allocator := range []*pool.Allocator{m.real, m.twin} {
 		if on {
@@ -132,7 +133,7 @@ func (m *model) setQuarantine(a netip.Addr, on bool) {
 }
 
 func (m *model) setWithheld(a netip.Addr, on bool) {
-	was := m.barred(a)
+	was := m.kept(a)
 	m.withheld[a] = on
 	for _, allocator := range []*pool.Allocator{m.real, m.twin} {
 		if on {
@@ -145,7 +146,7 @@ func (m *model) setWithheld(a netip.Addr, on bool) {
 }
 
 func (m *model) rebar(a netip.Addr, was bool) {
-	if m.barred(a) {
+	if m.kept(a) {
 		m.freed = without(m.freed, a)
 	} else if was && len(m.holders[a]) == 0 && m.poolOf(a) != nil {
 		m.freed = append(m.freed, a)
@@ -272,7 +273,7 @@ func (m *model) usage() []lb.Usage {
 					continue
 				case len(m.holders[a]) > 0:
 					u.Used++
-				case m.barred(a):
+				case m.kept(a):
 					u.Quarantined++
 				}
 				u.Size++
@@ -300,6 +301,9 @@ func (m *model) drain(t require.TestingT) {
 	}
 	for len(m.orders) > 0 {
 		m.cancel(m.orders[0].uid, m.orders[0].Family)
+	}
+	for _, by := range m.real.Exposing() {
+		m.expose(t, by, nil)
 	}
 	for _, a := range everywhere {
 		m.setQuarantine(a, false)
@@ -437,6 +441,7 @@ func live(t *rapid.T) {
 		"open":         func(t *rapid.T) { m.setClosed(fmt.Sprintf("p%d", rapid.IntRange(0, 2).Draw(t, "opened")), false) },
 		"withhold":     func(t *rapid.T) { m.setWithheld(genAddr(t), true) },
 		"give out":     func(t *rapid.T) { m.setWithheld(genAddr(t), false) },
+		"expose":       func(t *rapid.T) { m.expose(t, genExposer(t), genAddrs(t, 3)) },
 		"release":      func(t *rapid.T) { m.release(t, genRequest(t).UID, genAddr(t)) },
 		"quarantine":   func(t *rapid.T) { m.setQuarantine(genAddr(t), true) },
 		"unquarantine": func(t *rapid.T) { m.setQuarantine(genAddr(t), false) },

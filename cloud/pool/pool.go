@@ -25,7 +25,7 @@ import (
 // Allocator knows every address of every pool, who holds it, and which one is next. It is not safe for
 // concurrent use: the caller serialises.
 //
-// It stores something only for addresses and ports that were touched: held, quarantined or freed. So a pool costs the
+// It stores something only for addresses and ports that were touched: held, quarantined, exposed or freed. So a pool costs the
 // same whether it is a /30 or an IPv6 /64, one port or all of them, and Assign and Release cost the same in an empty and in
 // a nearly full one.
 type Allocator struct {
@@ -51,6 +51,8 @@ type Allocator struct {
 	releases uint64
 	// ordered counts the orders taken, so that it is known which is the younger.
 	ordered uint64
+	// exposed are the addresses, of pools or not, that Services expose. The UIDs are empty.
+	exposed map[lb.Ref][]netip.Addr
 }
 
 // Result is what Assign decided.
@@ -82,6 +84,7 @@ func New(pools []config.Pool) *Allocator {
 		services:    map[string]*service{},
 		groups:      map[group][]*service{},
 		portRecords: map[portKey]*portRecord{},
+		exposed:     map[lb.Ref][]netip.Addr{},
 	}
 	a.SetPools(pools)
 	return a
@@ -90,7 +93,7 @@ func New(pools []config.Pool) *Allocator {
 // SetPools replaces the pools by those of a validated cloud-config: names are unique and addresses of two pools do
 // not overlap. What is held stays held, also when it lies in no pool any more; when it lies in another pool now
 // (a pool was renamed or split, or a bought address is listed), it belongs to that one from now on. Quarantine and
-// what is withheld or closed stay too. A freed address that lies outside of every pool is forgotten.
+// what is withheld, exposed or closed stay too. A freed address that lies outside of every pool is forgotten.
 //
 // A port that is held belongs to the updater pool on its host whose range contains it: when that is another one now, from
 // now on to that. Else it stays with the pool whose name it has, in its range or not, and goes with it to another host;
@@ -98,7 +101,7 @@ func New(pools []config.Pool) *Allocator {
 // port that lies in no range is forgotten.
 //
 // An order is dropped when its pool does not buy the family any more; past a lowered maxAddresses the youngest are
-// dropped. The cost is linear in the addresses touched and the orders, not in the size of the pools.
+// dropped. The cost is linear in the addresses touched or exposed and the orders, not in the size of the pools.
 func (a *Allocator) SetPools(pools []config.Pool) {
 	before := a.named
 	a.pools, a.spaces, a.spans, a.portSpaces = nil, nil, nil, nil
@@ -141,6 +144,7 @@ func (a *Allocator) rehome() {
 	for addr, r := range a.records {
 		a.place(r)
 		r.prev, r.next = nil, nil
+		r.exposers = nil
 		switch {
 		case r.queued && r.space == nil:
 			delete(a.records, addr)
@@ -154,6 +158,7 @@ func (a *Allocator) rehome() {
 	for _, r := range freed {
 		r.space.freed.push(r)
 	}
+	a.reexpose()
 	for _, s := range a.spaces {
 		s.advance(a.records) // pays here, once, for passing what is held
 	}
@@ -188,12 +193,12 @@ func (a *Allocator) PoolOf(addr netip.Addr) (string, bool) {
 }
 
 // Usage counts each pool's addresses by family, sorted by pool name and family. It costs nothing per address.
-// Withheld addresses count as quarantined. A pool that buys has the families that it buys, and those that it bought and
+// Withheld addresses count as quarantined, and so do those that are exposed and not held. A pool that buys has the families that it buys, and those that it bought and
 // buys no more. Addresses that are held outside of every pool are not in it: see Outside.
 func (a *Allocator) Usage() []lb.Usage {
 	usage := make([]lb.Usage, 0, len(a.spaces))
 	for _, s := range a.spaces {
-		u := lb.Usage{Pool: s.pool.Name, Family: s.family, Size: s.size, Used: s.used, Ordered: s.ordered, Quarantined: s.quarantined}
+		u := lb.Usage{Pool: s.pool.Name, Family: s.family, Size: s.size, Used: s.used, Ordered: s.ordered, Quarantined: s.quarantined + s.exposed}
 		switch {
 		case s.buys:
 			u.Size = s.pool.limit()

@@ -132,10 +132,17 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 }
 
 func (s *space) exhausted() string {
-	if s.quarantined > 0 {
-		return fmt.Sprintf("pool %s: of %d %s addresses %d are in use and %d quarantined", s.pool.Name, s.size, s.family, s.used, s.quarantined)
+	if s.used == s.size {
+		return fmt.Sprintf("pool %s: all %d %s addresses are in use", s.pool.Name, s.size, s.family)
 	}
-	return fmt.Sprintf("pool %s: all %d %s addresses are in use", s.pool.Name, s.size, s.family)
+	rest := make([]string, 0, 2)
+	if s.quarantined > 0 {
+		rest = append(rest, fmt.Sprintf(" and %d quarantined", s.quarantined))
+	}
+	if s.exposed > 0 {
+		rest = append(rest, fmt.Sprintf(" and %d listed in spec.externalIPs by Services that do not have them", s.exposed))
+	}
+	return fmt.Sprintf("pool %s: of %d %s addresses %d are in use%s", s.pool.Name, s.size, s.family, s.used, strings.Join(rest, ""))
 }
 
 func (a *Allocator) poolNotFound(name string) *lb.Refusal {

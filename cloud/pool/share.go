@@ -114,6 +114,10 @@ func (a *Allocator) misfit(s *service, req *lb.Request, r *record) *lb.Refusal {
 	case r.space == nil:
 		return lb.Refuse(lb.ReasonSharingConflict, "%s %q has %s, which is in no pool any more: put it back into pool %q, or use another key", lb.AnnotationSharingKey, s.key, r.addr, r.pool)
 	}
+	if by, ok := r.exposer(s.Namespace); ok {
+		return lb.Refuse(lb.ReasonAddressInUse, "%s %q has %s, which Service %s lists in spec.externalIPs, so that kube-proxy serves it there: "+
+			"use another key, or have it taken off that list", lb.AnnotationSharingKey, s.key, r.addr, by)
+	}
 	if d := r.space.pool.admits(req); d != admitted {
 		return lb.Refuse(lb.ReasonSharingConflict, "%s %q has %s, whose pool %q %s: use another key", lb.AnnotationSharingKey, s.key, r.addr, r.pool, r.space.pool.explain(d, req))
 	}

@@ -121,6 +121,8 @@ type space struct {
 	// size saturates.
 	size              uint64
 	used, quarantined uint64
+	// exposed counts the addresses that nobody holds and that are neither quarantined nor withheld.
+	exposed uint64
 
 	// bought: the pool buys its addresses; buys: of this family too.
 	bought, buys bool
@@ -146,9 +148,12 @@ func (s *space) with(p *pool, f lb.Family, r netipx.IPRange) *space {
 // peek is the address that a free choice gives next: never used ones in ascending order, then the one freed longest
 // ago. It takes nothing: asked again, it answers the same.
 func (s *space) peek(records map[netip.Addr]*record) (netip.Addr, bool) {
-	s.advance(records)
-	if s.at < len(s.ranges) && s.freed.len < longestQueue {
-		return s.cursor, true
+	// Past that length the cursor stays, so that what is freed beyond it need not be remembered.
+	if s.freed.len < longestQueue {
+		s.advance(records)
+		if s.at < len(s.ranges) {
+			return s.cursor, true
+		}
 	}
 	if s.freed.head != nil {
 		return s.freed.head.addr, true
@@ -172,6 +177,9 @@ func (s *space) advance(records map[netip.Addr]*record) {
 		}
 	}
 }
+
+// ahead says whether the cursor has not come to the address yet.
+func (s *space) ahead(addr netip.Addr) bool { return s.at < len(s.ranges) && !addr.Less(s.cursor) }
 
 // queue is a list of freed records, first in first out, from which one may also be taken out of the middle.
 type queue struct {
