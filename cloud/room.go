@@ -56,6 +56,7 @@ type room struct {
 	bell      bell
 	alarm     alarm
 	draining  sync.Mutex
+	exposing  sync.Mutex
 
 	services   corelisters.ServiceLister
 	nodes      corelisters.NodeLister

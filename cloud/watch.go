@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"time"
@@ -50,7 +51,7 @@ func (r *room) watch(ctx context.Context) {
 			logger.Error(err, "A watch could not be opened")
 		}
 	}
-	add(f.Core().V1().Services().Informer(), handler(func(_, svc *corev1.Service) { r.queue.Add(service.KeyOf(svc)) }))
+	add(f.Core().V1().Services().Informer(), handler(r.serviceChanged))
 	add(f.Core().V1().Namespaces().Informer(), handler(r.namespaceChanged))
 	add(f.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { r.nodeChanged(o.(*corev1.Node)) },
@@ -111,6 +112,28 @@ func deleted(o any) any {
 func (r *room) nodeChanged(node *corev1.Node) {
 	r.ledger().SetNode(nodeaddresses.NodeOf(node), r.options.Clock.Now())
 	r.drain()
+}
+
+// serviceChanged takes notice of the addresses that a Service lists in spec.externalIPs, whoever serves it, and has it
+// synced. The first does not wait for the queue: until then such an address might be given to another Service.
+func (r *room) serviceChanged(_, svc *corev1.Service) {
+	key := service.KeyOf(svc)
+	r.noticeExposed(key)
+	r.queue.Add(key)
+}
+
+// noticeExposed tells the ledger which addresses a Service lists in spec.externalIPs; none when it is gone.
+func (r *room) noticeExposed(key ledger.Key) {
+	// Who reads first says it first, so that the newest is said last.
+	r.exposing.Lock()
+	defer r.exposing.Unlock()
+	var addrs []netip.Addr
+	if svc, err := r.services.Services(key.Namespace).Get(key.Name); err == nil {
+		addrs = service.Exposed(svc)
+	}
+	if r.ledger().SetExposed(key, addrs, r.options.Clock.Now()) {
+		r.drain()
+	}
 }
 
 func (r *room) namespaceChanged(was, is *corev1.Namespace) {
@@ -182,6 +205,9 @@ func (r *room) claim(ctx context.Context) {
 // that what came free while no controller ran goes to those who have waited longest.
 func (r *room) catchUp() {
 	now := r.options.Clock.Now()
+	for _, key := range r.ledger().Exposing() {
+		r.noticeExposed(key)
+	}
 	for _, svc := range r.ours() {
 		if !service.Unclaimed(svc) {
 			r.syncer.Want(svc)

@@ -97,6 +97,7 @@ func (l *Ledger) Adopt(s Snapshot, now time.Time) []string {
 	services := slices.Clone(s.Services)
 	slices.SortFunc(services, func(a, b ServiceSnapshot) int { return byAge(a.Request, b.Request) })
 	for _, v := range services {
+		l.allocator.SetExposed(v.Ref, v.ExternalIPs)
 		delete(ghosts, v.UID)
 		notes = append(notes, l.adoptClaims(v, false, claims[v.UID], now)...)
 	}

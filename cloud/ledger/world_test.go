@@ -86,7 +86,9 @@ type object struct {
 
 type svc struct {
 	lb.Request
-	wants     bool
+	wants bool
+	// stays: it is none of ours, and is there although it wants nothing.
+	stays     bool
 	published []netip.Addr
 	// host and ports of an external load balancer, as in a status.
 	host  string
@@ -241,6 +243,9 @@ func (w *world) work(name string) {
 // sync is what cloud does for one Service.
 func (w *world) sync(uid string) {
 	v := w.services[uid]
+	if v != nil {
+		w.ledger.SetExposed(Key{v.Namespace, v.Name}, v.ExternalIPs, w.now)
+	}
 	if v == nil || !v.wants {
 		w.ledger.Unwant(uid, w.now)
 		return
@@ -306,12 +311,13 @@ func (w *world) retire() {
 		}
 	}
 	for uid, v := range w.services {
-		if v.wants {
+		if v.wants || v.stays {
 			continue
 		}
 		w.sync(uid)
 		if !w.ledger.Holds(uid) && !w.ledger.MayHold(uid) {
 			delete(w.services, uid)
+			w.ledger.SetExposed(Key{v.Namespace, v.Name}, nil, w.now)
 		}
 	}
 }

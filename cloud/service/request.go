@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	netutils "k8s.io/utils/net"
 
 	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/ledger"
@@ -32,6 +33,7 @@ func RequestOf(svc *corev1.Service, namespaceLabels map[string]string, endpointN
 		Retain:          svc.Annotations[lb.AnnotationRetain] == "true",
 		SourceRanges:    len(svc.Spec.LoadBalancerSourceRanges) > 0 || svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey] != "",
 		ClientIP:        svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+		ExternalIPs:     Exposed(svc),
 	}
 	if r.Pool == "" {
 		r.Pool = svc.Annotations[lb.AnnotationPaperLBConfig]
@@ -74,11 +76,6 @@ func parseWishes(svc *corev1.Service, r *lb.Request) *lb.Refusal {
 		}
 		if !slices.Contains(r.Addresses, addr) {
 			r.Addresses = append(r.Addresses, addr)
-		}
-	}
-	for _, field := range svc.Spec.ExternalIPs {
-		if addr, ok := parseAddr(field); ok && !slices.Contains(r.ExternalIPs, addr) {
-			r.ExternalIPs = append(r.ExternalIPs, addr)
 		}
 	}
 	if field := svc.Spec.LoadBalancerIP; field != "" {
@@ -129,6 +126,20 @@ func proxyTimeout(svc *corev1.Service, annotation string) (time.Duration, *lb.Re
 		return 0, lb.Refuse(lb.ReasonInvalidRequest, "annotation %s: %q is not a number of whole seconds from 1s to 720h, such as 90s or 10m", annotation, text)
 	}
 	return d, nil
+}
+
+// Exposed returns the addresses in spec.externalIPs, which kube-proxy serves for a Service of whatever type, each once.
+// They are read as kube-proxy reads them: a list from before the API server was strict may have leading zeros.
+func Exposed(svc *corev1.Service) []netip.Addr {
+	var addrs []netip.Addr
+	seen := make(map[netip.Addr]bool, len(svc.Spec.ExternalIPs))
+	for _, field := range svc.Spec.ExternalIPs {
+		if addr, ok := netip.AddrFromSlice(netutils.ParseIPSloppy(field)); ok && !seen[addr.Unmap()] {
+			seen[addr.Unmap()] = true
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	return addrs
 }
 
 func parseAddr(s string) (netip.Addr, bool) {

@@ -13,6 +13,21 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
+// What kube-proxy serves is known of every Service, whatever is wrong with it otherwise, and however the address is
+// written.
+func TestExposed(t *testing.T) {
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{lb.AnnotationAddresses: "none"}},
+		Spec: corev1.ServiceSpec{
+			Type:        corev1.ServiceTypeClusterIP,
+			ExternalIPs: []string{"192.0.2.9", "192.000.002.010", "::ffff:192.0.2.9", "2001:db8::0:7", "office"},
+		},
+	}
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::7")}
+	assert.Equal(t, want, Exposed(svc))
+	assert.Equal(t, want, SnapshotOf(svc, nil, func(string) bool { return true }).ExternalIPs)
+}
+
 func TestRequestOf(t *testing.T) {
 	service := func(annotations map[string]string) *corev1.Service {
 		return &corev1.Service{
