@@ -107,6 +107,7 @@ func (w *world) checkPublished(svc *corev1.Service) {
 	}
 	for _, o := range w.api.objects["services"] {
 		other := as[corev1.Service](o)
+		w.checkExposed(svc, other)
 		if other.UID == svc.UID || other.DeletionTimestamp != nil || shared(svc, other) {
 			continue
 		}
@@ -114,6 +115,19 @@ func (w *world) checkPublished(svc *corev1.Service) {
 			if slices.Contains(ips, ip) {
 				w.violate("services %s and %s both publish %s", svc.Name, other.Name, ip)
 			}
+		}
+	}
+}
+
+// checkExposed: a Service that is served by an address of its own has none that another one listed in spec.externalIPs
+// before.
+func (w *world) checkExposed(svc, other *corev1.Service) {
+	if svc.Annotations[lb.AnnotationSharingKey] != "" || !other.CreationTimestamp.Before(&svc.CreationTimestamp) {
+		return
+	}
+	for _, ip := range addressesOf(svc) {
+		if slices.Contains(other.Spec.ExternalIPs, ip) {
+			w.violate("service %s publishes %s, which service %s lists in spec.externalIPs since before", svc.Name, ip, other.Name)
 		}
 	}
 }

@@ -39,9 +39,11 @@ func TestRandomLives(t *testing.T) {
 			t.Parallel()
 			simulate(t, seed, crash{}, func(w *world) {
 				f := fate{w, rand.New(rand.NewPCG(seed, 0))}
+				others := fate{w, rand.New(rand.NewPCG(seed, 1))}
 				w.start()
 				for range 30 {
 					f.strike()
+					others.expose()
 					w.pass(time.Duration(f.random.ExpFloat64() * float64(time.Second)))
 				}
 				f.mend()
@@ -154,6 +156,22 @@ func (f fate) serviceHappens(name string) {
 			}
 		})
 	}
+}
+
+// expose has Services that are none of ours list addresses of the pool in spec.externalIPs, and go again.
+func (f fate) expose() {
+	if f.random.IntN(4) > 0 {
+		return
+	}
+	name := f.oneOf([]string{"x", "y"})
+	if f.exists(services, "default/"+name) {
+		f.delete(name)
+		return
+	}
+	f.create(name, func(svc *corev1.Service) {
+		svc.Spec.Type = corev1.ServiceTypeClusterIP
+		svc.Spec.ExternalIPs = []string{fmt.Sprintf(f.oneOf([]string{"192.0.2.1%d", "2001:db8::1%d"}), f.random.IntN(8))}
+	})
 }
 
 // reload the cloud-config, with another pool or without it, or one that does not parse.
