@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/e2e/cluster"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -310,5 +311,59 @@ func TestExternalIPsBeforeTheController(t *testing.T) {
 	require.NoError(t, err)
 	m.Throughout(t, settle, "Services are taken", func(ctx context.Context) error {
 		return errors.Join(m.lists(ctx, service), m.lists(ctx, listing("default", "web", corev1.ServiceTypeClusterIP)))
+	})
+}
+
+// TestListedAddressIsNobodyElses tells of a pool that serves several namespaces: an address that a Service lists in
+// spec.externalIPs without having it, which kube-proxy serves for it, never becomes that of another namespace's
+// Service, and whoever asks for it is told.
+func TestListedAddressIsNobodyElses(t *testing.T) {
+	m := install(t, pools("name: open, addresses: [10.90.0.30, 10.90.0.31, 10.90.0.33]"))
+	strangers, tenants := m.Namespace(t, "strangers"), m.Namespace(t, "tenants")
+	early := m.create(t, listing(strangers, "early", corev1.ServiceTypeNodePort, "10.90.0.32"))
+	open := pools("name: open, addresses: [10.90.0.30-10.90.0.33]")
+	m.reload(t, open, taken)
+	_, err := m.Kube.CoreV1().ConfigMaps(cluster.Namespace).Create(t.Context(), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "mooring-cloud-config"}, Data: map[string]string{"cloud-config.yaml": open},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+
+	thief := annotated(listing(strangers, "thief", corev1.ServiceTypeLoadBalancer, "10.90.0.31"), lb.AnnotationAddresses, "10.90.0.30")
+	thief = m.create(t, thief, m.backends[0])
+	assert.Equal(t, netip.MustParseAddr("10.90.0.30"), m.published(t, thief))
+	web := m.create(t, cluster.LoadBalancer(tenants, "web"), m.backends[1])
+	assert.Equal(t, netip.MustParseAddr("10.90.0.33"), m.published(t, web), "the only one that nobody lists")
+	waiting := m.create(t, cluster.LoadBalancer(tenants, "waiting"))
+	asking := m.create(t, annotated(cluster.LoadBalancer(tenants, "asking"), lb.AnnotationAddresses, "10.90.0.31"), m.backends[1])
+	const told = "mooring.dev/addresses asks for 10.90.0.31, which Service strangers/thief lists in spec.externalIPs"
+	refused := func() {
+		t.Helper()
+		m.refused(t, asking, lb.ReasonAddressInUse, told)
+		m.refused(t, waiting, lb.ReasonPoolExhausted, "2 listed in spec.externalIPs by Services that do not have them")
+	}
+	refused()
+	explained, err := m.KubectlMooring(t.Context(), "explain", "service", asking.Name, "-n", tenants)
+	require.NoError(t, err)
+	assert.Contains(t, strings.Join(strings.Fields(explained), " "), told)
+
+	require.NoError(t, m.Controllers[0].Restart())
+	m.refused(t, m.create(t, cluster.LoadBalancer(tenants, "young")), lb.ReasonPoolExhausted, "2 listed in spec.externalIPs")
+	refused()
+	assert.Equal(t, netip.MustParseAddr("10.90.0.33"), m.published(t, web))
+
+	m.edit(t, thief, func(service *corev1.Service) { service.Spec.ExternalIPs = nil })
+	assert.Equal(t, netip.MustParseAddr("10.90.0.31"), m.published(t, asking), "as soon as it is listed no more")
+	m.remove(t, early)
+	assert.Equal(t, netip.MustParseAddr("10.90.0.32"), m.published(t, waiting))
+
+	node := m.backends[1].Node.Name
+	at := netip.MustParseAddrPort("10.90.0.31:80")
+	answered(t, m.Cluster, at, func(ctx context.Context) (string, error) { return m.Client.Get(ctx, at, "/") }, node)
+	m.Throughout(t, settle, "the traffic is the tenant's", func(ctx context.Context) error {
+		answer, err := m.Client.Get(ctx, at, "/")
+		if err == nil && !strings.HasPrefix(answer, node) {
+			err = fmt.Errorf("%q answers", answer)
+		}
+		return err
 	})
 }
