@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +23,9 @@ const (
 	foreignAddress = "203.0.113.20"
 	missingAddress = "203.0.113.30"
 )
+
+// standingAddresses are assigned to a Node by hand before a pool lists them.
+var standingAddresses = []string{"203.0.113.41", "203.0.113.42"}
 
 // harbour is the cloud-config of TestHetzner, with the addresses of pool kept.
 func (h *rented) harbour(kept ...string) string {
@@ -84,6 +88,36 @@ func keptAddresses(t *testing.T, h *rented) {
 	t.Run("a listed address that does not exist is refused, with what to do", func(t *testing.T) {
 		service := h.create(t, asking("missing", missingAddress))
 		h.refused(t, service, lb.ReasonFloatingIPMissing, missingAddress)
+	})
+
+	t.Run("addresses that were assigned by hand are listed: their Services get them where they are, without an outage", func(t *testing.T) {
+		var services []*corev1.Service
+		var addrs []netip.Addr
+		for i, address := range standingAddresses {
+			f, err := h.cloud.AddFloatingIP(ourProject, hetznertest.FloatingIP{Prefix: netip.MustParsePrefix(address + "/32"), Server: h.serverOf("n2")})
+			require.NoError(t, err)
+			service := asking(fmt.Sprint("standing-", i), address)
+			service.Spec.ExternalIPs = []string{address} // which kube-proxy serves on every node
+			services, addrs = append(services, h.create(t, service)), append(addrs, f.Prefix.Addr())
+		}
+		for _, addr := range addrs {
+			h.serves(t, addr)
+		}
+		first, second := h.connects(t, addrs[0]), h.connects(t, addrs[1])
+		since := h.lastCall()
+		h.reload(t, h.harbour(slices.Concat([]string{keptAddress, foreignAddress, missingAddress}, standingAddresses)...), taken)
+		for i, service := range services {
+			assert.Equal(t, addrs[i], h.published(t, service))
+			assert.Equal(t, "n2", h.heldBy(t, addrs[i], anyNode).Name)
+		}
+		first()
+		second()
+		assert.Zero(t, h.calls("POST /floating_ips/{id}/actions/unassign", since))
+		assert.Zero(t, h.calls("POST /floating_ips/{id}/actions/assign", since))
+		for i, service := range services {
+			h.remove(t, service)
+			assert.Zero(t, h.mustHave(t, addrs[i]).Server, "%s is assigned to no server", addrs[i])
+		}
 	})
 
 	t.Run("a bought address is listed: its Service keeps it without an outage, and it survives its Service", func(t *testing.T) {

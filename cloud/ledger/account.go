@@ -261,6 +261,7 @@ func (l *Ledger) Inventory(key string, inv lb.Inventory, now time.Time) {
 	}
 	l.forgetKnown(now)
 	l.serveWaiting(netip.Addr{}, now)
+	l.tidy(a, now)
 }
 
 // takeFloatingIPs remembers what an account showed, but for what we have changed since the read began. It returns

@@ -293,6 +293,9 @@ func (l *Ledger) demand(a *address, now time.Time) place.Demand {
 	d.Addr, d.Bind, d.Uplink = a.addr, a.bind() || a.route != nil, a.uplink
 	if a.route != nil {
 		d.Account = a.route.account
+		if r := l.rentedOf(a); r != nil {
+			d.Server = r.Server
+		}
 	}
 	d.Routed = !l.onLink(a.addr)
 	for name, until := range a.avoid {

@@ -328,7 +328,7 @@ func (l *Ledger) SetConfig(cfg *config.Config, rental Rental, now time.Time) err
 		}
 		return fmt.Errorf("%s", strings.Join(lines, "; "))
 	}
-	l.pools = pools
+	l.pools, l.poolsAt = pools, now
 	l.evacuate = cfg.Failover.EvacuateCordoned
 	l.resyncInterval = cfg.ResyncInterval
 	ports := l.portsBefore()

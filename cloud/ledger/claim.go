@@ -16,7 +16,8 @@ func (l *Ledger) holdsFamily(s *service, f lb.Family) bool {
 	return slices.ContainsFunc(l.allocator.Leases(s.request.UID), func(lease lb.Lease) bool { return lb.FamilyOf(lease.Addr) == f })
 }
 
-// claim finds the Service that a Floating IP was bought for, by its labels, and the address that a pool lists.
+// claim finds the Service that a Floating IP was bought for, by its labels, and the address that a pool lists and
+// somebody holds.
 func (l *Ledger) claim(r *rented, now time.Time) {
 	acct := l.accounts[r.account]
 	ours := l.ours(r)
@@ -30,13 +31,7 @@ func (l *Ledger) claim(r *rented, now time.Time) {
 		}
 		return
 	}
-	if listing, ok := l.listed[r.Prefix]; ok {
-		if ours || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "" {
-			l.tidy(r, listing, now)
-		}
-		return
-	}
-	if !ours || l.inAddresses(r.Addr()) {
+	if _, ok := l.listed[r.Prefix]; ok || !ours || l.inAddresses(r.Addr()) {
 		return
 	}
 	if !l.claimForService(r, now) {
@@ -129,8 +124,52 @@ func (l *Ledger) giveBack(r *rented, request lb.Request, now time.Time) {
 	l.evaluate(a, now)
 }
 
-// tidy puts a listed Floating IP that nobody holds in order: not bought by anybody, and assigned to nobody.
-func (l *Ledger) tidy(r *rented, listing lb.Lease, now time.Time) {
+// tidy puts the Floating IPs in order that a pool lists and nobody holds: not bought by anybody, and assigned to nobody.
+// It comes last: one that was assigned by hand, and that a Service wants, serves from where it is.
+func (l *Ledger) tidy(acct *account, now time.Time) {
+	if l.unasked(now) || acct.readAt.Before(l.poolsAt.Add(listLag)) {
+		return // those that may want them have not been looked at
+	}
+	for _, r := range l.ofAccount(acct.key) {
+		listing, ok := l.listed[r.Prefix]
+		if !ok || l.recordOf(r) != nil || l.asksFor(listing.Addr) {
+			continue
+		}
+		if l.ours(r) || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "" {
+			l.tidyUp(r, listing, now)
+		}
+	}
+}
+
+// unasked reports whether a Service that was there when this controller came has not said yet what it wants. One that
+// went meanwhile never does.
+func (l *Ledger) unasked(now time.Time) bool {
+	if now.Sub(l.adoptedAt) >= lateFor {
+		return false
+	}
+	for _, k := range l.known {
+		if k.Wants {
+			return true
+		}
+	}
+	return false
+}
+
+// asksFor reports whether a Service asks for an address that it may have, and has not got for another reason: another
+// address that it asks for is missing.
+func (l *Ledger) asksFor(addr netip.Addr) bool {
+	for _, s := range l.services {
+		r := &s.request
+		if s.wants && (r.LoadBalancerIP == addr || slices.Contains(r.Addresses, addr) || slices.Contains(r.ExternalIPs, addr)) {
+			if _, refusal := l.allocator.Allowed(*r, addr); refusal == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (l *Ledger) tidyUp(r *rented, listing lb.Lease, now time.Time) {
 	a := l.address(listing)
 	a.rent(r.account, r.ID)
 	a.unwantedSince = now

@@ -53,8 +53,10 @@ type Ledger struct {
 	// known are Services that hold nothing that is known of: something may have been bought for them.
 	known map[string]knownService
 	// former are servers that were our Nodes in this term.
-	former         map[int64]bool
-	adoptedAt      time.Time
+	former    map[int64]bool
+	adoptedAt time.Time
+	// poolsAt is when the pools came into force, if that was later.
+	poolsAt        time.Time
 	resyncInterval time.Duration
 	// firstPulse is how long a controller that has just come waits for its probe.
 	firstPulse time.Duration

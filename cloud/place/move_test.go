@@ -353,6 +353,17 @@ func TestChoose(t *testing.T) {
 		name, _ := Choose(d, []*Candidate{node("a", 3), node("b", 1)}, "")
 		assert.Equal(t, "a", name)
 	})
+	t.Run("the node that the cloud sends the traffic to before others, when it is eligible", func(t *testing.T) {
+		d := d
+		d.Server, d.EndpointNodes = 12, map[string]bool{"b": true}
+		there, other := node("a", 3), node("b", 1)
+		there.Server, other.Server = 12, 13
+		name, _ := Choose(d, []*Candidate{there, other}, "")
+		assert.Equal(t, "a", name)
+		there.Cordoned = true
+		name, _ = Choose(d, []*Candidate{there, other}, "")
+		assert.Equal(t, "b", name)
+	})
 	t.Run("equal nodes share evenly, whatever their order", func(t *testing.T) {
 		counts := map[string]int{}
 		nodes := []*Candidate{node("a", 0), node("b", 0), node("c", 0)}

@@ -74,6 +74,9 @@ type Demand struct {
 	EvacuateCordoned bool
 	// Account at the cloud whose servers alone can have the address; empty: any machine can.
 	Account string
+	// Server that the cloud sends the address's traffic to as it is; 0: none. Its node comes before others: nothing has to
+	// be turned around.
+	Server int64
 	// Avoid are nodes where binding this address failed lately.
 	Avoid map[string]bool
 }
@@ -302,8 +305,8 @@ func reaches(d Demand, c *Candidate) bool {
 	})
 }
 
-// Choose returns the eligible node that is to carry the address: one with a local endpoint before others, then
-// the one with the fewest addresses, then by a hash of node and address, so that equal nodes share evenly and the
+// Choose returns the eligible node that is to carry the address: the one that its traffic goes to already, then one
+// with a local endpoint before others, then the one with the fewest addresses, then by a hash of node and address, so that equal nodes share evenly and the
 // answer does not depend on the order of nodes. When none is eligible the refusal counts the nodes by what keeps
 // them from it.
 func Choose(d Demand, candidates []*Candidate, except string) (string, *lb.Refusal) {
@@ -339,6 +342,9 @@ func Choose(d Demand, candidates []*Candidate, except string) (string, *lb.Refus
 }
 
 func less(d Demand, a, b *Candidate) bool {
+	if x, y := d.routesTo(a), d.routesTo(b); x != y {
+		return x
+	}
 	if x, y := d.EndpointNodes[a.Name], d.EndpointNodes[b.Name]; x != y {
 		return x
 	}
@@ -347,6 +353,9 @@ func less(d Demand, a, b *Candidate) bool {
 		cmp.Compare(score(d.Addr, a.Name), score(d.Addr, b.Name)),
 		cmp.Compare(a.Name, b.Name)) < 0
 }
+
+// routesTo reports whether the traffic of the address goes to a node as it is.
+func (d Demand) routesTo(c *Candidate) bool { return d.Server != 0 && d.Server == c.Server }
 
 func score(addr netip.Addr, node string) uint64 {
 	return xxhash.Sum64(append(addr.AsSlice(), node...))
