@@ -42,7 +42,8 @@ const (
 	// ReasonPoolExhausted says that every pool that could serve the Service is in use completely, or has bought as
 	// many addresses as it may.
 	//
-	// What to do: delete a Service, or give the pool more addresses or ports, or raise `maxAddresses`.
+	// What to do: delete a Service, or give the pool more addresses or ports, or raise `maxAddresses`. Addresses that the
+	// message counts as quarantined or withheld are given out again when what keeps them back is over.
 	//
 	//reference:in Service/Bound Service/Degraded
 	ReasonPoolExhausted Reason = "PoolExhausted"
@@ -107,14 +108,15 @@ const (
 
 	// ReasonFamilyMismatch says that an address asked for is of a family that the Service does not have.
 	//
-	// What to do: change `spec.ipFamilies`, or ask for another address.
+	// What to do: ask for another address, or for both families by `spec.ipFamilyPolicy`.
 	//
 	//reference:in Service/Bound Service/Degraded
 	ReasonFamilyMismatch Reason = "FamilyMismatch"
 
 	// ReasonFamilyUnavailable says that no pool has addresses of a family that the Service requires.
 	//
-	// What to do: add such addresses to a pool, or change `spec.ipFamilyPolicy`.
+	// What to do: add such addresses to a pool, or set `spec.ipFamilyPolicy` to `PreferDualStack`, which takes what
+	// there is.
 	//
 	//reference:in Service/Bound Service/Degraded
 	ReasonFamilyUnavailable Reason = "FamilyUnavailable"

@@ -33,3 +33,26 @@ pools:
 	assert.Equal(t, "192.0.2.2", addr.String())
 	assert.Equal(t, lb.ReasonPoolExhausted, w.ledger.View(second).Refusal.Reason)
 }
+
+// TestPreferDualStackIsServedAtOnce: a Service that takes what there is waits for the family that is full, and gets what
+// another one frees, also when it prefers a family that no pool has.
+func TestPreferDualStackIsServedAtOnce(t *testing.T) {
+	w := newWorld(t, `
+apiVersion: mooring.dev/v1alpha1
+kind: CloudConfig
+pools:
+- {name: tiny, addresses: [192.0.2.1], interface: pl0}
+`, "n1")
+	served := w.create("served")
+	w.settle()
+	waiting := w.create("waiting", func(r *lb.Request) {
+		r.FamilyPolicy, r.Families = lb.PreferDualStack, []lb.Family{lb.IPv6, lb.IPv4}
+	})
+	w.settle()
+	assert.Equal(t, lb.ReasonPoolExhausted, w.ledger.View(waiting).Refusal.Reason)
+	w.services[served].wants = false
+	w.sync(served)
+	w.write("n1")
+	w.work("n1")
+	assert.Len(t, w.ledger.View(waiting).Addresses, 1, "at once, without being asked again")
+}

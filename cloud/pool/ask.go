@@ -56,7 +56,7 @@ func unique(addrs []netip.Addr) []netip.Addr {
 func (a *Allocator) checkAsk(s *service, req *lb.Request, asked ask, families []lb.Family) (flaw, refusal *lb.Refusal) {
 	for _, addr := range asked.addrs {
 		if !slices.Contains(families, lb.FamilyOf(addr)) {
-			return nil, lb.Refuse(lb.ReasonFamilyMismatch, "%s asks for %s, which is %s, but spec.ipFamilies of the Service is %s: change one of the two",
+			return nil, lb.Refuse(lb.ReasonFamilyMismatch, "%s asks for %s, which is %s, but spec.ipFamilies of the Service is %s: ask for another address, or set spec.ipFamilyPolicy to PreferDualStack",
 				asked.field, addr, lb.FamilyOf(addr), listFamilies(families))
 		}
 		if l := a.records[addr].leaseOf(s); l != nil {

@@ -148,16 +148,16 @@ func (a *Allocator) decideAddresses(s *service, req *lb.Request, asked ask, fami
 	var p plan
 	served := false      // with an address that is what is asked for
 	var pending []*space // new orders
-	var missing *lb.Refusal
-	for _, f := range families {
+	var missing []*lb.Refusal
+	for i, f := range families {
 		addrs := slices.Collect(ofFamily(asked.addrs, f))
 		if len(addrs) == 0 {
 			c := a.choose(s, req, f, pending)
 			switch {
 			case c.refused && req.FamilyPolicy == lb.RequireDualStack:
-				return s.keep(families, c.refusal)
+				return s.keep(families, tell(req, append([]*lb.Refusal{c.refusal}, a.alsoRefused(s, req, asked, families[i+1:], pending)...)))
 			case len(c.addrs) == 0 && c.from == nil:
-				missing = first(missing, c.refusal)
+				missing = append(missing, c.refusal)
 			default:
 				flaw = first(flaw, c.refusal)
 			}
@@ -178,15 +178,28 @@ func (a *Allocator) decideAddresses(s *service, req *lb.Request, asked ask, fami
 	if len(p.want) == 0 {
 		p.want = s.kept(families)
 		if len(p.orders) == 0 {
-			p.refusal = missing
+			p.refusal = tell(req, missing)
 			return p
 		}
 	}
-	if missing != nil && missing.Reason != lb.ReasonNoPool && missing.Reason != lb.ReasonFamilyUnavailable {
-		flaw = first(flaw, missing)
+	if no := tell(req, missing); no != nil && no.Reason != lb.ReasonNoPool && no.Reason != lb.ReasonFamilyUnavailable {
+		flaw = first(flaw, no)
 	}
 	p.refusal = flaw
 	return p
+}
+
+// alsoRefused are the refusals of the other families of a Service that requires both.
+func (a *Allocator) alsoRefused(s *service, req *lb.Request, asked ask, others []lb.Family, pending []*space) (refusals []*lb.Refusal) {
+	for _, f := range others {
+		if len(slices.Collect(ofFamily(asked.addrs, f))) > 0 {
+			continue
+		}
+		if c := a.choose(s, req, f, pending); c.refused {
+			refusals = append(refusals, c.refusal)
+		}
+	}
+	return refusals
 }
 
 func first(x, y *lb.Refusal) *lb.Refusal {

@@ -194,7 +194,7 @@ func TestExhaustionTellsQuarantinedApart(t *testing.T) {
 	gets(t, a, web("default/s0"), "192.0.2.0@a")
 	a.Quarantine(addr("192.0.2.1"))
 	gets(t, a, web("default/s1"), "192.0.2.2@b")
-	refused(t, a, web("default/s2"), nil, lb.ReasonPoolExhausted, "pool a: of 2 IPv4 addresses 1 are in use and 1 quarantined; pool b: all 1 IPv4 addresses are in use", "enlarge one of them")
+	refused(t, a, web("default/s2"), nil, lb.ReasonPoolExhausted, "pool a: of 2 IPv4 addresses 1 are in use and 1 quarantined or withheld; pool b: all 1 IPv4 addresses are in use", "enlarge one of them")
 }
 
 // A pool costs by what is used of it, and its size is right up to the largest number that there is.

@@ -94,10 +94,17 @@ func (a *Allocator) consider(s *service, req *lb.Request, asked ask, p *pool) *l
 		return refusal
 	}
 	families := wantedFamilies(req)
-	if a.gives(p, families) || len(families) == 0 {
+	var refusals []*lb.Refusal
+	for _, f := range families {
+		if !a.gives(p, []lb.Family{f}) {
+			refusals = append(refusals, a.unavailable(req, []*pool{p}, f, nil))
+		}
+	}
+	// What a pool lacks of a Service that does not name it, another one may give.
+	if len(refusals) < len(families) && (req.Pool == "" || req.FamilyPolicy != lb.RequireDualStack) {
 		return nil
 	}
-	return a.unavailable(req, []*pool{p}, families[0], nil)
+	return tell(req, refusals)
 }
 
 // considerAsked is the answer of a pool when addresses are asked for.

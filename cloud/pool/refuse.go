@@ -82,8 +82,8 @@ func (p *pool) shut() *lb.Refusal {
 // unavailable says why a free choice among the pools found no address of a family, and nothing to order.
 func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pending []*space) *lb.Refusal {
 	var serving, full []string
-	way := "enlarge it"
-	var buys string
+	var way, buys, other string
+	add := "add a pool with some"
 	for _, p := range pools {
 		if !p.offers(req) {
 			continue
@@ -92,16 +92,21 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 			serving = append(serving, p.Name+" (ports of a load balancer only)")
 			continue
 		}
-		serving = append(serving, p.Name)
+		serving, add = append(serving, p.Name), "add some"
+		// A Service keeps the family that it was made with, so another one is had beside it alone.
+		if req.FamilyPolicy != lb.PreferDualStack && p.has(otherThan(f)) {
+			other = ", or set spec.ipFamilyPolicy to PreferDualStack, which takes what there is"
+		}
 		s := p.space(f)
 		switch {
 		case s == nil:
 		case !s.bought:
 			full = append(full, s.exhausted())
+			way = s.wayOut()
 		case s.buys:
 			bought, ordered := p.had(pending)
 			full = append(full, fmt.Sprintf("pool %s: of at most %d addresses (maxAddresses) %d are bought and %d ordered", p.Name, p.limit(), bought, ordered))
-			way = "raise maxAddresses"
+			way = "raise maxAddresses or delete a Service"
 		default:
 			buys = fmt.Sprintf(" (with hetzner.ephemeral: buy %s in types)", strings.ToLower(string(f)))
 		}
@@ -110,13 +115,13 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 	case len(full) > 1:
 		return lb.Refuse(lb.ReasonPoolExhausted, "%s; enlarge one of them or delete a Service", shorten(full, "; "))
 	case len(full) > 0:
-		return lb.Refuse(lb.ReasonPoolExhausted, "%s; %s or delete a Service", full[0], way)
+		return lb.Refuse(lb.ReasonPoolExhausted, "%s; %s", full[0], way)
 	case len(serving) > 0:
-		return lb.Refuse(lb.ReasonFamilyUnavailable, "pool %s has no %s addresses: add some%s, or change spec.ipFamilies", shorten(serving, ", "), f, buys)
+		return lb.Refuse(lb.ReasonFamilyUnavailable, "pool %s has no %s addresses: %s%s%s", shorten(serving, ", "), f, add, buys, other)
 	case len(a.named) == 0:
 		return lb.Refuse(lb.ReasonNoPool, "the cloud-config has no pools: add one")
 	}
-	reasons := make([]string, 0, len(a.names))
+	reasons, out := make([]string, 0, len(a.names)), "add a pool that does, or change one of these"
 	for _, name := range a.names {
 		p := a.named[name]
 		switch d := p.admits(req); {
@@ -126,9 +131,40 @@ func (a *Allocator) unavailable(req *lb.Request, pools []*pool, f lb.Family, pen
 			reasons = append(reasons, fmt.Sprintf("pool %s has no addresses", name))
 		default:
 			reasons = append(reasons, fmt.Sprintf("pool %s has autoAssign: false and must be named", name))
+			out = "name one that must be named by annotation " + lb.AnnotationPool + ", or add a pool"
 		}
 	}
-	return lb.Refuse(lb.ReasonNoPool, "no pool serves this Service unasked: %s; add a pool, or name one by annotation %s", shorten(reasons, "; "), lb.AnnotationPool)
+	return lb.Refuse(lb.ReasonNoPool, "no pool serves this Service unasked: %s; %s", shorten(reasons, "; "), out)
+}
+
+// tell is what a Service is told of the refusals of its families, nil when there are none. One that requires both is not
+// helped by room in a pool while no pool has the other family at all; one that takes what there is, by that alone.
+func tell(req *lb.Request, refusals []*lb.Refusal) *lb.Refusal {
+	if len(refusals) == 0 {
+		return nil
+	}
+	absent := func(r *lb.Refusal) bool { return r.Reason == lb.ReasonFamilyUnavailable }
+	require := req.FamilyPolicy == lb.RequireDualStack
+	i := max(0, slices.IndexFunc(refusals, func(r *lb.Refusal) bool { return absent(r) == require }))
+	for _, r := range refusals {
+		if require && absent(refusals[i]) && r.Reason == lb.ReasonPoolExhausted {
+			return lb.Refuse(lb.ReasonFamilyUnavailable, "%s; besides, %s", refusals[i].Message, r.Message)
+		}
+	}
+	return refusals[i]
+}
+
+func otherThan(f lb.Family) lb.Family {
+	if f == lb.IPv4 {
+		return lb.IPv6
+	}
+	return lb.IPv4
+}
+
+// has says whether the pool has addresses of a family, or buys them.
+func (p *pool) has(f lb.Family) bool {
+	s := p.space(f)
+	return s != nil && (!s.bought || s.buys)
 }
 
 func (s *space) exhausted() string {
@@ -137,12 +173,35 @@ func (s *space) exhausted() string {
 	}
 	rest := make([]string, 0, 2)
 	if s.quarantined > 0 {
-		rest = append(rest, fmt.Sprintf(" and %d quarantined", s.quarantined))
+		rest = append(rest, fmt.Sprintf(" and %d quarantined or withheld", s.quarantined))
 	}
 	if s.exposed > 0 {
 		rest = append(rest, fmt.Sprintf(" and %d listed in spec.externalIPs by Services that do not have them", s.exposed))
 	}
 	return fmt.Sprintf("pool %s: of %d %s addresses %d are in use%s", s.pool.Name, s.size, s.family, s.used, strings.Join(rest, ""))
+}
+
+// wayOut is what makes room in an exhausted space.
+func (s *space) wayOut() string {
+	ways := []string{"enlarge it"}
+	if s.used > 0 {
+		ways = append(ways, "delete a Service")
+	}
+	if s.exposed > 0 {
+		ways = append(ways, "take addresses out of spec.externalIPs")
+	}
+	if s.quarantined > 0 {
+		ways = append(ways, "wait until one is given out again")
+	}
+	last := len(ways) - 1
+	if last == 0 {
+		return ways[0]
+	}
+	between := " or "
+	if last > 1 || s.quarantined > 0 {
+		between = ", or "
+	}
+	return strings.Join(ways[:last], ", ") + between + ways[last]
 }
 
 func (a *Allocator) poolNotFound(name string) *lb.Refusal {
