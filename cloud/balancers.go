@@ -91,11 +91,15 @@ func (b *balancers) worker(p *config.Pool, resync time.Duration) (*balancer, err
 	return &balancer{Worker: w}, nil
 }
 
-// run has the workers make their calls until the context ends. What every Service wants was told before.
+// run has the workers make their calls until the context ends. They are told what every Service wants first: what nobody
+// uses is cleared after that.
 func (b *balancers) run(ctx context.Context) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ctx = ctx
+	for pool := range b.workers {
+		b.tell(b.room.ledger().Backends(pool))
+	}
 	b.runAll()
 }
 

@@ -23,6 +23,8 @@ const (
 	lateness = 10 * time.Second
 	// sweepPause is between two unused ports that are cleared.
 	sweepPause = 100 * time.Millisecond
+	// sweepPatience is how long unused ports wait for those in use, from when the URL has answered.
+	sweepPatience = 2 * time.Minute
 )
 
 // line is one URL with what it has been told.
@@ -53,10 +55,12 @@ type line struct {
 	burst    int
 	last     Key
 	pushedAt time.Time
-	// unused ports that are not cleared yet, when the next one is, and how many failed in a row.
-	unused  []Key
-	sweepAt time.Time
-	unswept int
+	// unused ports that are not cleared yet, when the next one is, and how many failed in a row. They wait for those in use
+	// until yieldUntil, which is zero before the URL has answered.
+	unused     []Key
+	sweepAt    time.Time
+	unswept    int
+	yieldUntil time.Time
 }
 
 // job is what one URL has been told about one port. Calls about it are made one after the other.
@@ -181,21 +185,12 @@ func (l *line) due(e *entry, j *job) (Why, time.Time) {
 	if j == nil {
 		return WhyChange, e.changed.Add(gather)
 	}
-	after := func(at time.Time) time.Time {
-		if j.retryAt.After(at) {
-			return j.retryAt
-		}
-		return at
-	}
+	after := func(at time.Time) time.Time { return later(at, j.retryAt) }
 	switch {
 	case j.flying:
 		return "", time.Time{}
 	case j.told != e.seq:
-		at := e.changed.Add(gather)
-		if spaced := j.pushed.Add(spacing); spaced.After(at) {
-			at = spaced
-		}
-		return WhyChange, after(at)
+		return WhyChange, after(later(e.changed.Add(gather), j.pushed.Add(spacing)))
 	case j.again != "":
 		return j.again, after(time.Time{})
 	case !j.late.IsZero():
@@ -204,7 +199,8 @@ func (l *line) due(e *entry, j *job) (Why, time.Time) {
 	return "", time.Time{}
 }
 
-// before is the order of calls: by urgency, then what has not failed, then what was wanted first.
+// before is the order of calls: by urgency, then what has not failed, then what was wanted first. While the URL is down it
+// is asked for what has not failed first: it may be only one port that it does not answer about.
 func (l *line) before(e *entry, why Why, o *entry, oWhy Why) bool {
 	var failed, oFailed time.Time
 	if j := l.jobs[e.key]; j != nil {
@@ -213,7 +209,11 @@ func (l *line) before(e *entry, why Why, o *entry, oWhy Why) bool {
 	if j := l.jobs[o.key]; j != nil {
 		oFailed = j.failed
 	}
-	return cmp.Or(cmp.Compare(urgency[why], urgency[oWhy]), failed.Compare(oFailed), cmp.Compare(e.seq, o.seq)) < 0
+	urgent, fresh := cmp.Compare(urgency[why], urgency[oWhy]), failed.Compare(oFailed)
+	if l.down {
+		urgent, fresh = fresh, urgent
+	}
+	return cmp.Or(urgent, fresh, cmp.Compare(e.seq, o.seq)) < 0
 }
 
 // task for what is wanted now.
@@ -268,9 +268,12 @@ func (w *Worker) sweep(l *line, now time.Time) (*task, time.Time) {
 			l.unused = l.unused[1:]
 			continue
 		}
-		at := l.settledAt
-		if l.sweepAt.After(at) {
-			at = l.sweepAt
+		at := later(l.settledAt, l.sweepAt)
+		if l.yieldUntil.After(now) {
+			if l.owes(w) {
+				return nil, l.yieldUntil
+			}
+			at = later(at, l.pushedAt.Add(repeatAfter)) // what is in use is repeated, and may be being reloaded
 		}
 		if at.After(now) {
 			return nil, at
@@ -278,6 +281,17 @@ func (w *Worker) sweep(l *line, now time.Time) (*task, time.Time) {
 		return w.task(l, k, nil, WhySweep, now), time.Time{}
 	}
 	return nil, time.Time{}
+}
+
+// owes reports whether a port in use was never taken by the URL. Each file that is cleared is a reload, and one that is
+// written is empty for a moment: what is in use comes first.
+func (l *line) owes(w *Worker) bool {
+	for k, e := range w.entries {
+		if j := l.jobs[k]; e.want != nil && (j == nil || j.told == 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // forget what a URL was told about ports that nobody speaks of, once no call about them can have an effect any more.

@@ -79,6 +79,21 @@ func TestFilesThatWereLostComeBackWithTheResync(t *testing.T) {
 	})
 }
 
+// TestPortThatHangsKeepsNoOtherFromBeingSentAgain: for every call about it the updater seems to be down.
+func TestPortThatHangsKeepsNoOtherFromBeingSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.a.BreakEach(func(c updatertest.Call) updatertest.Fault { return updatertest.Fault{Hang: c.Request.LBPort == 8105} })
+		for i := range 10 {
+			s.set(8100+i, "192.0.2.3:30001")
+		}
+		pass(time.Minute)
+		require.NoError(t, s.a.LoseFiles())
+		pass(11 * time.Minute)
+		assert.Len(t, s.a.Served(), 9)
+	})
+}
+
 func TestCallToAURLThatIsGoneIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nil)

@@ -30,7 +30,7 @@ func (w *Worker) done(t *task, err error) []Key {
 
 func (w *Worker) succeeded(t *task, now time.Time) {
 	l, j, e := t.line, t.line.jobs[t.key], w.entries[t.key]
-	w.up(l)
+	w.up(l, now)
 	j.failures, j.failed, j.retryAt, j.err = 0, time.Time{}, time.Time{}, nil
 	if t.why == WhySweep {
 		l.cleared(t.key)
@@ -96,7 +96,7 @@ func (w *Worker) failed(t *task, err error, now time.Time) {
 		l.sweepAt = now.Add(backoff(l.unswept, retryLast))
 	}
 	if !hopeless(failure) {
-		w.up(l)
+		w.up(l, now)
 		return
 	}
 	j.retryAt = now.Add(backoff(j.failures, downLast))
@@ -124,7 +124,10 @@ func ofLine(l *line, e *Error) error {
 }
 
 // up: the URL answers.
-func (w *Worker) up(l *line) {
+func (w *Worker) up(l *line, now time.Time) {
+	if l.yieldUntil.IsZero() {
+		l.yieldUntil = later(now, l.settledAt).Add(sweepPatience)
+	}
 	if l.down {
 		l.round++
 		w.compare = true

@@ -270,8 +270,8 @@ func (w *Worker) Abandon(k Key) []string {
 }
 
 // SweepUnused clears ports that nobody uses: what a controller left there that crashed. It goes slowly, when there is nothing
-// else to do, and leaves out every port about which something was said. Once for each start, after everything that is in use
-// was set.
+// else to do, and leaves out every port about which something was said. A URL has two minutes from its first answer to take
+// every port that is in use before that. Once for each start, after everything that is in use was set.
 func (w *Worker) SweepUnused(ports []Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -381,6 +381,13 @@ func (w *Worker) tell(changed []Key) {
 
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
 		return b
 	}
 	return a
