@@ -11,6 +11,9 @@ import (
 	"github.com/mooring-lb/mooring/cloud/lb"
 )
 
+// askBy is how long after a controller came it waits for the Services that were there to say what they want.
+const askBy = 2 * time.Minute
+
 // holdsFamily reports whether a Service holds an address of a family.
 func (l *Ledger) holdsFamily(s *service, f lb.Family) bool {
 	return slices.ContainsFunc(l.allocator.Leases(s.request.UID), func(lease lb.Lease) bool { return lb.FamilyOf(lease.Addr) == f })
@@ -144,7 +147,7 @@ func (l *Ledger) tidy(acct *account, now time.Time) {
 // unasked reports whether a Service that was there when this controller came has not said yet what it wants. One that
 // went meanwhile never does.
 func (l *Ledger) unasked(now time.Time) bool {
-	if now.Sub(l.adoptedAt) >= lateFor {
+	if now.Sub(l.adoptedAt) >= askBy {
 		return false
 	}
 	for _, k := range l.known {
@@ -155,12 +158,15 @@ func (l *Ledger) unasked(now time.Time) bool {
 	return false
 }
 
-// asksFor reports whether a Service asks for an address that it may have, and has not got for another reason: another
-// address that it asks for is missing.
+// asksFor reports whether an address that nobody holds is to be left where it is: kube-proxy serves it, or a Service asks
+// for it that may have it, and has not got it for another reason: another address that it asks for is missing.
 func (l *Ledger) asksFor(addr netip.Addr) bool {
+	if l.allocator.Exposed(addr) {
+		return true
+	}
 	for _, s := range l.services {
 		r := &s.request
-		if s.wants && (r.LoadBalancerIP == addr || slices.Contains(r.Addresses, addr) || slices.Contains(r.ExternalIPs, addr)) {
+		if s.wants && (r.LoadBalancerIP == addr || slices.Contains(r.Addresses, addr)) {
 			if _, refusal := l.allocator.Allowed(*r, addr); refusal == nil {
 				return true
 			}

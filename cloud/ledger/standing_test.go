@@ -108,6 +108,19 @@ func TestAssignedByHandAndAskedForInVain(t *testing.T) {
 	assert.Zero(t, f.Server)
 }
 
+// TestAssignedByHandAndServedByKubeProxy: a Service that is none of ours lists it in spec.externalIPs.
+func TestAssignedByHandAndServedByKubeProxy(t *testing.T) {
+	w := newRentalWorld(t, bought, "n1")
+	f := w.cloud.add("198.51.100.1/32", w.cloud.server("n1"))
+	internal := Key{"default", "internal"}
+	w.ledger.SetExposed(internal, []netip.Addr{f.Addr()}, w.now)
+	w.goOn()
+	assert.Empty(t, w.cloud.calls)
+	w.ledger.SetExposed(internal, nil, w.now)
+	w.goOn()
+	assert.Zero(t, f.Server)
+}
+
 // TestAssignedByHandAndListedLater: the pool that lists it comes with a changed cloud-config, before anybody has asked for
 // it.
 func TestAssignedByHandAndListedLater(t *testing.T) {

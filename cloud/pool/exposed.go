@@ -48,6 +48,12 @@ func (a *Allocator) SetExposed(by lb.Ref, addrs []netip.Addr) (ended bool) {
 // Exposing lists the Services that expose addresses, sorted by name.
 func (a *Allocator) Exposing() []lb.Ref { return slices.SortedFunc(maps.Keys(a.exposed), compareRefs) }
 
+// Exposed reports whether a Service exposes an address of a pool.
+func (a *Allocator) Exposed(addr netip.Addr) bool {
+	r := a.records[addr]
+	return r != nil && len(r.exposers) > 0
+}
+
 func (a *Allocator) expose(addr netip.Addr, by lb.Ref) {
 	if a.spaceOf(addr) == nil {
 		return // until a pool contains it
