@@ -242,6 +242,7 @@ func (w *world) work(name string) {
 
 // sync is what cloud does for one Service.
 func (w *world) sync(uid string) {
+	defer func() { w.standsWhereDocumented(w.ledger.View(uid)) }()
 	v := w.services[uid]
 	if v != nil {
 		w.ledger.SetExposed(Key{v.Namespace, v.Name}, v.ExternalIPs, w.now)
