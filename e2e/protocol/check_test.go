@@ -32,9 +32,10 @@ type hold struct {
 	uids []string
 }
 
-// learned is when the router learned where it sends an address, and who could not know.
+// learned is when the router learned where it sends an address, how old that was by then, and who could not know.
 type learned struct {
 	at     time.Duration
+	age    time.Duration
 	missed map[*station]bool
 }
 
@@ -241,6 +242,7 @@ func (c *checker) served(name string, ip netip.Addr, say func(string, ...any)) {
 		say("%s of %s is held by %v", ip, name, holders)
 		return
 	}
+	answering = slices.DeleteFunc(answering, func(st *station) bool { return st.name != holders[0] && c.deaf(st, ip) })
 	if len(answering) != 1 || answering[0].name != holders[0] {
 		var names []string
 		for _, st := range answering {
@@ -251,7 +253,7 @@ func (c *checker) served(name string, ip netip.Addr, say func(string, ...any)) {
 	}
 	// Where a router answers for everything nobody listens to claims. And whoever was granted an address by hand
 	// announced it, and who has it now was never told that it moved.
-	if c.unwatched(holders[0], ip) {
+	if unwatched(c.w.api.addresses(holders[0]), ip) {
 		return
 	}
 	if route := c.w.segment.routes[ip]; route != nil && !slices.Equal(route, answering[0].mac) && !c.edits[ip] {
@@ -262,11 +264,12 @@ func (c *checker) served(name string, ip netip.Addr, say func(string, ...any)) {
 }
 
 // misled reports whether the router sends an address to whoever announced it last while a machine that has it could not
-// hear that. Nobody there knows that anything is wrong.
+// hear that, or heard it so much sooner that the router took its answer for the older word. Nobody there knows that
+// anything is wrong.
 func (c *checker) misled() bool {
 	for ip, route := range c.w.segment.routes {
 		for _, st := range c.w.segment.answering(ip) {
-			if c.learned[ip].missed[st] && !slices.Equal(route, st.mac) {
+			if l := c.learned[ip]; (l.missed[st] || l.age > prompt) && !slices.Equal(route, st.mac) {
 				return true
 			}
 		}
@@ -275,8 +278,15 @@ func (c *checker) misled() bool {
 }
 
 // unwatched reports whether conflict detection is off for an address.
-func (c *checker) unwatched(node string, ip netip.Addr) bool {
-	return slices.ContainsFunc(c.w.api.addresses(node).Spec.Addresses, func(a v1alpha1.Address) bool {
+func unwatched(o *v1alpha1.NodeAddresses, ip netip.Addr) bool {
+	return o != nil && slices.ContainsFunc(o.Spec.Addresses, func(a v1alpha1.Address) bool {
 		return a.Address == ip.String() && a.Unwatched
 	})
+}
+
+// deaf reports whether a station is a machine without the API server whose agent was told, when it could be told, not to
+// listen to claims of an address: neither way is left to let it know that it has lost that.
+func (c *checker) deaf(st *station, ip netip.Addr) bool {
+	m := c.w.isolated
+	return m != nil && m.wire == st && unwatched(m.agent.object, ip)
 }

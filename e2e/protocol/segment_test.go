@@ -18,6 +18,8 @@ type segment struct {
 	routes map[netip.Addr]net.HardwareAddr
 	// missed are the stations that could not know of the last announcement of an address: it was lost on its way.
 	missed map[netip.Addr]map[*station]bool
+	// sent is when the frame left that is heard now.
+	sent time.Duration
 }
 
 // station is what is plugged into the segment.
@@ -41,7 +43,7 @@ func newSegment(w *world) *segment {
 		if !slices.Equal(s.routes[ip], mac) {
 			w.log("wire: the router sends %s to %s", ip, mac)
 			s.routes[ip] = mac
-			w.check.learned[ip] = learned{w.now, s.missed[ip]}
+			w.check.learned[ip] = learned{w.now, w.now - s.sent, s.missed[ip]}
 		}
 	})
 	return s
@@ -59,12 +61,15 @@ func (s *segment) unplug(st *station) {
 	s.stations = slices.DeleteFunc(s.stations, func(o *station) bool { return o == st })
 }
 
+// prompt is how long a frame takes at most that is not late.
+const prompt = 2 * time.Millisecond
+
 // latency of a frame. Some are late, and arrive as if nothing had happened meanwhile.
 func (s *segment) latency() time.Duration {
 	if s.w.faulty && s.w.chance(0.01) {
 		return s.w.between(0, 2*time.Second)
 	}
-	return s.w.between(50*time.Microsecond, 2*time.Millisecond)
+	return s.w.between(50*time.Microsecond, prompt)
 }
 
 // send has a frame arrive, unless it is lost.
@@ -83,10 +88,10 @@ func (s *segment) send(from, to *station, do func()) bool {
 // announce is heard by everybody.
 func (s *segment) announce(from *station, ip netip.Addr) {
 	s.w.check.announced(from, ip)
-	mac := from.mac
+	mac, sent := from.mac, s.w.now
 	missed := map[*station]bool{}
 	for _, to := range s.stations {
-		if to != from && !s.send(from, to, func() { to.heard(ip, mac) }) {
+		if to != from && !s.send(from, to, func() { s.sent = sent; to.heard(ip, mac) }) {
 			missed[to] = to.downs == 0 && to.pauses == 0
 		}
 	}
