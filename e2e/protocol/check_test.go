@@ -29,7 +29,9 @@ type hold struct {
 	term int64
 	// late: a controller wrote it whose term was over when the write arrived.
 	late bool
-	uids []string
+	// since the node holds the address.
+	since time.Duration
+	uids  []string
 }
 
 // learned is when the router learned where it sends an address, how old that was by then, and who could not know.
@@ -67,9 +69,9 @@ func (c *checker) written(node string, o *v1alpha1.NodeAddresses, term int64) {
 		if a.State != v1alpha1.Hold {
 			continue
 		}
-		h := hold{term: a.Term, late: late}
+		h := hold{term: a.Term, late: late, since: c.w.now}
 		if was, ok := held[a.Address]; ok {
-			h.late = was.late
+			h.late, h.since = was.late, was.since
 		}
 		for _, s := range a.Services {
 			h.uids = append(h.uids, string(s.UID))
@@ -84,6 +86,9 @@ func (c *checker) written(node string, o *v1alpha1.NodeAddresses, term int64) {
 		}
 		c.holds[a.Address][node] = h
 		c.oneAddress(a.Address, h)
+	}
+	if !late {
+		c.kept(node, held)
 	}
 }
 
@@ -219,6 +224,8 @@ func (c *checker) amiss() (list []string) {
 				// Nobody knows what it has. It may not answer beside another one.
 			case e.State != v1alpha1.Hold:
 				say("%s still says %s of %s", name, e.State, e.Address)
+			case c.w.kubelets.gone != nil && c.w.kubelets.gone.name == name:
+				say("%s holds %s, and its kubelet stays not ready", name, e.Address)
 			case !slices.ContainsFunc(e.Services, func(r v1alpha1.ServiceReference) bool { return wanted[string(r.UID)] }):
 				say("%s holds %s, which nobody wants", name, e.Address)
 			}

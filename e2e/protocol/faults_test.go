@@ -150,12 +150,12 @@ var faults = []fault{
 	}},
 	{"gap of watches", 3, machines, func(w *world) (func(), string) {
 		if len(w.api.watches) > 0 {
-			pick(w, w.api.watches).lose()
+			pick(w.dice, w.api.watches).lose()
 		}
 		return func() {}, ""
 	}},
 	{"a foreign host", 2, wire, func(w *world) (func(), string) {
-		ip := pick(w, poolAddresses)
+		ip := pick(w.dice, poolAddresses)
 		over := w.stranger(func(other netip.Addr) bool { return other == ip })
 		w.segment.announce(w.segment.stations[len(w.segment.stations)-1], ip)
 		return over, ip.String()
@@ -165,7 +165,7 @@ var faults = []fault{
 	}},
 
 	{"edit of", 1, people, func(w *world) (func(), string) {
-		m := pick(w, w.machines)
+		m := pick(w.dice, w.machines)
 		w.users.editAddresses(m.name)
 		return func() {}, m.name
 	}},
@@ -175,7 +175,7 @@ var faults = []fault{
 		func(n *lb.Node) { n.Taints = []corev1.Taint{{Key: "evict", Effect: corev1.TaintEffectNoExecute}} },
 		func(n *lb.Node) { n.Taints = nil })},
 	{"deleted Node", 2, people, func(w *world) (func(), string) {
-		m := pick(w, w.machines)
+		m := pick(w.dice, w.machines)
 		w.users.deleteNode(m.name)
 		return func() { w.users.rejoin(m) }, m.name
 	}},
@@ -193,14 +193,14 @@ var faults = []fault{
 
 func onMachine(do func(*world, *machine) func()) func(*world) (func(), string) {
 	return func(w *world) (func(), string) {
-		m := pick(w, w.machines)
+		m := pick(w.dice, w.machines)
 		return do(w, m), m.name
 	}
 }
 
 func onIdleMachine(do func(*world, *machine) func()) func(*world) (func(), string) {
 	return func(w *world) (func(), string) {
-		m := pick(w, w.machines)
+		m := pick(w.dice, w.machines)
 		if m.busy {
 			return nil, m.name
 		}
@@ -215,14 +215,14 @@ func onIdleMachine(do func(*world, *machine) func()) func(*world) (func(), strin
 
 func onController(do func(*world, *controller) func()) func(*world) (func(), string) {
 	return func(w *world) (func(), string) {
-		c := pick(w, w.leaders)
+		c := pick(w.dice, w.leaders)
 		return do(w, c), c.name
 	}
 }
 
 func onNode(do, undo func(*lb.Node)) func(*world) (func(), string) {
 	return func(w *world) (func(), string) {
-		m := pick(w, w.machines)
+		m := pick(w.dice, w.machines)
 		w.users.editNode(m.name, do)
 		return func() { w.users.editNode(m.name, undo) }, m.name
 	}

@@ -38,7 +38,8 @@ type machine struct {
 	guarded bool
 	watched map[netip.Addr]bool
 
-	agent *agentProcess
+	agent   *agentProcess
+	kubelet kubelet
 }
 
 func newMachine(w *world, index int) *machine {

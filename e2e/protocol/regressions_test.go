@@ -15,4 +15,8 @@ var regressions = map[string]uint64{
 	"an entry stays until its agent has let go":                      3,
 	"neighbours that believed a claim nobody stands behind are told": 444,
 	"neighbours are reminded of who holds an address":                94,
+	"a kubelet that restarts costs its node nothing":                 71,
+	"what stays not ready carries nothing":                           76,
+	"nothing new is given to what is not ready":                      314,
+	"what shuts down has nothing when it goes":                       10,
 }

@@ -3,7 +3,6 @@ package protocol
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"runtime/debug"
@@ -60,11 +59,12 @@ func simulate(seed uint64, trace *bytes.Buffer) (broken []string) {
 			broken = []string{fmt.Sprintf("panic: %v\n%s", r, debug.Stack())}
 		}
 	}()
-	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), trace: trace}
+	w := &world{seed: seed, dice: newDice(seed, 0), trace: trace}
 	w.api = newServer(w)
 	w.segment = newSegment(w)
 	w.check = newChecker(w)
 	w.users = &users{w: w, grace: w.between(5*time.Second, 20*time.Second), away: map[string]lb.Node{}}
+	w.kubelets = newKubelets(w)
 	defer w.close()
 	for i := range 3 + w.rand.IntN(3) {
 		m := newMachine(w, i+1)
@@ -87,18 +87,22 @@ func simulate(seed uint64, trace *bytes.Buffer) (broken []string) {
 		w.after(nil, w.between(begin, end), func() { w.strike(about, end) })
 	}
 	if w.chance(0.15) {
-		w.isolated = pick(w, w.machines)
+		w.isolated = pick(w.dice, w.machines)
 		w.after(nil, w.between(begin, end), func() {
 			w.log("fault: the API server for %s, and that stays so", w.isolated.name)
 			w.isolated.agent.client.sever()
 		})
 	}
+	w.kubelets.strike(begin, end)
 	w.run(end)
 	w.faulty = false
 	w.log("all faults are over")
 	well := end + bound
 	if w.isolated != nil {
 		well += patience
+	}
+	if w.kubelets.gone != nil {
+		well += kubeletGrace
 	}
 	w.run(well)
 	if w.check.misled() {
@@ -108,6 +112,9 @@ func simulate(seed uint64, trace *bytes.Buffer) (broken []string) {
 		for _, text := range w.check.amiss() {
 			w.breach("%s", text)
 		}
+	}
+	if len(w.broken) == 0 {
+		w.kubelets.alone()
 	}
 	return w.broken
 }
@@ -135,6 +142,7 @@ func (w *world) strike(about theme, end time.Duration) {
 		}
 		over, what := f.begin(w)
 		w.log("fault: %s %s for %s", f.name, what, length)
+		w.troubles = append(w.troubles, trouble{&f, what, w.now + length})
 		if over != nil {
 			w.after(nil, length, func() {
 				w.log("over: %s %s", f.name, what)

@@ -60,7 +60,7 @@ func (u *users) deleteService() {
 	if len(names) == 0 {
 		return
 	}
-	svc := u.w.api.service(pick(u.w, names))
+	svc := u.w.api.service(pick(u.w.dice, names))
 	if svc.DeletionTimestamp != nil {
 		return
 	}
@@ -139,26 +139,21 @@ func (u *users) watchNodes() {
 			lives := m.up && m.agent.process.frozen == 0 && m.agent.client.cuts == 0
 			if lives {
 				delete(silent, m.name)
-				if n.Ready != lb.Ready || n.BootID != m.bootID() {
-					u.editNode(m.name, func(n *lb.Node) {
-						u.w.log("node %s is Ready", m.name)
-						n.Ready, n.Taints, n.BootID = lb.Ready, nil, m.bootID()
-					})
-				}
+				u.heard(m, n)
 				continue
 			}
 			since, ok := silent[m.name]
 			if !ok {
 				silent[m.name] = u.w.now
-			} else if n.Ready == lb.Ready && u.w.now-since > u.grace {
+			} else if n.Ready != lb.Unknown && u.w.now-since > u.grace {
 				u.editNode(m.name, func(n *lb.Node) {
 					u.w.log("node %s is Unknown", m.name)
-					n.Ready = lb.Unknown
+					n.Ready, n.ShuttingDown = lb.Unknown, false
 					n.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute}}
 				})
 			}
 		}
-		u.w.after(nil, time.Second, look)
+		u.w.after(nil, looks, look)
 	}
 	look()
 }

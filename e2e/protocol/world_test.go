@@ -17,7 +17,7 @@ type world struct {
 	now     time.Duration
 	seq     uint64
 	queue   []event
-	rand    *rand.Rand
+	dice    // of all that is not said to have its own
 	current *coroutine
 	trace   *bytes.Buffer // nil: nobody reads it
 	broken  []string      // invariants, in words
@@ -29,12 +29,15 @@ type world struct {
 
 	// isolated is a machine that has no way to the API server when all else is well again; nil: there is none.
 	isolated *machine
+	// troubles are the faults that have begun so far.
+	troubles []trouble
 
 	api      *server
 	segment  *segment
 	machines []*machine
 	leaders  []*controller
 	users    *users
+	kubelets *kubelets
 	check    *checker
 }
 
@@ -138,14 +141,19 @@ func (w *world) breach(format string, args ...any) {
 	w.broken = append(w.broken, text)
 }
 
+// dice are what chance has the say in. Each come from the seed alone.
+type dice struct{ rand *rand.Rand }
+
+func newDice(seed, of uint64) dice { return dice{rand.New(rand.NewPCG(seed, of))} }
+
 // between draws a duration.
-func (w *world) between(from, to time.Duration) time.Duration {
-	return from + time.Duration(w.rand.Int64N(int64(to-from)+1))
+func (d dice) between(from, to time.Duration) time.Duration {
+	return from + time.Duration(d.rand.Int64N(int64(to-from)+1))
 }
 
-func (w *world) chance(p float64) bool { return p > 0 && w.rand.Float64() < p }
+func (d dice) chance(p float64) bool { return p > 0 && d.rand.Float64() < p }
 
-func pick[T any](w *world, of []T) T { return of[w.rand.IntN(len(of))] }
+func pick[T any](d dice, of []T) T { return of[d.rand.IntN(len(of))] }
 
 func (p *process) start() { p.alive = true }
 
