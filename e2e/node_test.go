@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -94,6 +96,36 @@ func TestNodes(t *testing.T) {
 		label("null")
 	})
 
+	t.Run("its kubelet restarts and is not ready for some seconds: the address stays, and every request is answered", func(t *testing.T) {
+		addr, holder := held(t, "kubelet-restart")
+		stays := func(ctx context.Context) error {
+			holds, err := holder.Holds("pl0", addr)
+			if err == nil && !holds {
+				err = errMoved
+			}
+			_, asked := m.Client.Get(ctx, netip.AddrPortFrom(addr, 80), "/")
+			return errors.Join(err, asked)
+		}
+		require.NoError(t, holder.Kubelet.Stop())
+		m.notReady(t, holder, "container runtime status check may not have completed yet")
+		m.Throughout(t, settle, "the address stays on "+holder.Name, stays)
+		require.NoError(t, holder.Kubelet.Start())
+		m.Eventually(t, holder.Name+" is Ready again", func(ctx context.Context) error { return readyIs(ctx, m.Cluster, holder.Name, corev1.ConditionTrue) })
+		m.Throughout(t, settle, "the address stays on "+holder.Name, stays)
+	})
+
+	t.Run("shut down gracefully: the address is elsewhere before the host is off", func(t *testing.T) {
+		addr, holder := held(t, "shutdown")
+		require.NoError(t, holder.Kubelet.Stop())
+		m.notReady(t, holder, "node is shutting down")
+		// A kubelet that were taken for one that restarts would have longer than this is waited for.
+		m.heldBy(t, addr, otherThan(holder.Name))
+		m.serves(t, addr)
+		require.NoError(t, holder.Kubelet.Start())
+		m.Eventually(t, holder.Name+" is Ready again", func(ctx context.Context) error { return readyIs(ctx, m.Cluster, holder.Name, corev1.ConditionTrue) })
+		m.heldBy(t, addr, otherThan(holder.Name))
+	})
+
 	t.Run("deleted, and registered again under its name: the address moves, and the node serves again", func(t *testing.T) {
 		addr, holder := held(t, "deleted-node")
 		require.NoError(t, holder.Kubelet.Stop())
@@ -138,4 +170,18 @@ func TestNodes(t *testing.T) {
 			return err
 		})
 	})
+}
+
+// notReady says of a Node what its kubelet, which is stopped, says in such a case: that it is not ready, and why. The
+// container runtime of the tests gives a kubelet no reason to, and its host is not one that could be shut down.
+func (m *moored) notReady(t *testing.T, node *cluster.Node, why string) {
+	t.Helper()
+	now := metav1.Now()
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{{
+		Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: why,
+		LastHeartbeatTime: now, LastTransitionTime: now,
+	}}}})
+	require.NoError(t, err)
+	_, err = m.Kube.CoreV1().Nodes().PatchStatus(t.Context(), node.Name, patch)
+	require.NoError(t, err)
 }
