@@ -50,6 +50,7 @@ var (
 	descCarried  = metrics.NewDesc("mooring_node_addresses", "Addresses that a Node is told of, by what it is told: hold, yield (while another one takes over), release.", []string{"node", "state"}, nil, metrics.ALPHA, "")
 	descWorks    = metrics.NewDesc("mooring_node_agent_ready", "1 when a Node's agent has reported, can do its work and does what it is told, else 0.", []string{"node"}, nil, metrics.ALPHA, "")
 	descProbed   = metrics.NewDesc("mooring_node_probed", "1 when the health port of a Node's agent has answered once, so that its silence is noticed, else 0.", []string{"node"}, nil, metrics.ALPHA, "")
+	descQuiet    = metrics.NewDesc("mooring_node_silent", "1 while the health port of a Node's agent, which has answered once, is silent, and the Node gets no address, else 0.", []string{"node"}, nil, metrics.ALPHA, "")
 	descFailing  = metrics.NewDesc("mooring_account_read_failures", "How often in a row the account could not be read.", []string{"account"}, nil, metrics.ALPHA, "")
 	descToken    = metrics.NewDesc("mooring_account_token_refused", "1 when the token in the file of the account is not in use because it was refused, else 0.", []string{"account"}, nil, metrics.ALPHA, "")
 	descEpoch    = metrics.NewDesc("mooring_epoch", "Number of this controller's leadership.", nil, nil, metrics.ALPHA, "")
@@ -59,7 +60,7 @@ var (
 func (s *stats) DescribeWithStability(ch chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{descAddresses, descPorts, descUnserved, descUnbound, descOutside, descEpoch,
 		descBudget, descLimit, descOpen, descOrphans, descUpdater, descPending, descSilent, descDoubting, descDoubts, descFalse,
-		descServices, descTrouble, descOldest, descCarried, descWorks, descProbed, descFailing, descToken} {
+		descServices, descTrouble, descOldest, descCarried, descWorks, descProbed, descQuiet, descFailing, descToken} {
 		ch <- d
 	}
 }
@@ -117,6 +118,7 @@ func (s *stats) CollectWithStability(ch chan<- metrics.Metric) {
 		}
 		gauge(descWorks, number(n.Works), n.Name)
 		gauge(descProbed, number(n.Probed), n.Name)
+		gauge(descQuiet, number(n.Silent), n.Name)
 	}
 	s.collectServices(gauge)
 }

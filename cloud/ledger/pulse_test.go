@@ -361,9 +361,33 @@ func TestRescueIsMeasured(t *testing.T) {
 	assert.Empty(t, w.ledger.Drain().Rescues, "it is counted once")
 
 	assert.Equal(t, map[string]NodeStats{
-		node:  {Name: node, Addresses: map[place.State]int{place.Release: 1}},
+		node:  {Name: node, Addresses: map[place.State]int{place.Release: 1}, Silent: true},
 		other: {Name: other, Addresses: map[place.State]int{place.Hold: 1}, Works: true},
 	}, nodeStats(w))
+}
+
+// TestSilentNodeIsSeen: one whose port has been closed lives and gets no address. That lasts, and so must its sign.
+func TestSilentNodeIsSeen(t *testing.T) {
+	w := newWorld(t, office, "n1", "n2")
+	silent := func(name string) bool { return nodeStats(w)[name].Silent }
+	w.settle()
+	w.ledger.Probed([]Finding{{Node: "n1", Pulse: lb.PulseAnswering, First: true}}, w.now)
+	w.settle()
+	assert.False(t, silent("n1"))
+	w.pulse("n1", lb.PulseLost)
+	w.settle()
+	assert.True(t, silent("n1"), "whatever its agent does")
+
+	w.pulse("n1", lb.PulseNone)
+	assert.False(t, silent("n1"), "the probe doubts itself")
+	for _, name := range []string{"n1", "n2"} {
+		w.setNode(name, func(n *lb.Node) { n.Ready = lb.Unknown })
+	}
+	assert.True(t, silent("n1"), "nobody hears it")
+	assert.False(t, silent("n2"), "its port has never answered")
+	w.setNode("n1", func(n *lb.Node) { n.Ready = lb.Ready })
+	w.pulse("n1", lb.PulseAnswering)
+	assert.False(t, silent("n1"))
 }
 
 func nodeStats(w *world) map[string]NodeStats {

@@ -256,6 +256,8 @@ type NodeStats struct {
 	Works bool
 	// Probed: the health port of its agent has answered once, so that its silence means something.
 	Probed bool
+	// Silent: the probe takes it for lost; or it judges nothing because the kubelet is silent, too.
+	Silent bool
 }
 
 // Stats returns counts for metrics.
@@ -280,7 +282,8 @@ func (l *Ledger) Stats() Stats {
 		}
 		s.Nodes = append(s.Nodes, NodeStats{
 			Name: c.Name, Addresses: told, Probed: n.probed(),
-			Works: c.Agent.Present && c.Agent.Ready && c.Overdue.IsZero() && c.Pulse != lb.PulseRefusing && c.Pulse != lb.PulseLost,
+			Silent: c.Pulse == lb.PulseLost || c.Pulse == lb.PulseNone && n.probed() && c.Node.Ready == lb.Unknown,
+			Works:  c.Agent.Present && c.Agent.Ready && c.Overdue.IsZero() && c.Pulse != lb.PulseRefusing && c.Pulse != lb.PulseLost,
 		})
 	}
 	return s
