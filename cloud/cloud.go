@@ -94,7 +94,7 @@ var (
 )
 
 // New reads and judges the cloud-config and prepares the provider. It asks nothing of the cluster; that waits for
-// leadership (Initialize).
+// leadership (Initialize), or for StandBy.
 func New(o Options) (*Cloud, error) {
 	c := &Cloud{options: o}
 	addresses, err := v1alpha1.NewClient(o.REST)
@@ -141,6 +141,7 @@ func (c *Cloud) Initialize(_ cloudprovider.ControllerClientBuilder, stop <-chan 
 	if err := c.room.balancers.follow(c.config); err != nil {
 		klog.FromContext(ctx).Error(err, "An updater pool cannot be served")
 	}
+	c.room.lead()
 	c.room.watch(ctx)
 	go c.room.run(ctx)
 	// Run ends with the context and not before.

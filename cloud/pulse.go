@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-lb/mooring/cloud/config"
@@ -19,6 +20,11 @@ import (
 // probeOptions are what the cloud-config says of the probe.
 func probeOptions(cfg *config.Config) probe.Options {
 	return probe.Options{Interval: cfg.Failover.ProbeInterval, Threshold: cfg.Failover.FailureThreshold}
+}
+
+// beginProbe begins to ask the nodes, unless this process does so already.
+func (r *room) beginProbe(ctx context.Context) {
+	r.probing.Do(func() { r.working.Go(func() { r.probe(ctx) }) })
 }
 
 // probe asks the nodes until the context ends.
@@ -46,6 +52,9 @@ const retryProbe = 10 * time.Second
 
 // unprobed takes back what the probe found: nobody looks any more.
 func (r *room) unprobed() {
+	if r.ledger() == nil {
+		return // nothing was said yet
+	}
 	var findings []ledger.Finding
 	for _, t := range r.ledger().ProbeTargets() {
 		findings = append(findings, ledger.Finding{Node: t.Node, Pulse: lb.PulseNone})
@@ -54,20 +63,36 @@ func (r *room) unprobed() {
 	r.drain()
 }
 
+// probeTargets are the nodes that are asked: those of the ledger, once it is rebuilt from live reads.
 func (r *room) probeTargets() []probe.Target {
-	nodes := r.ledger().ProbeTargets()
+	l := r.ledger()
+	if l == nil {
+		return r.standby.list()
+	}
+	nodes := l.ProbeTargets()
 	targets := make([]probe.Target, 0, len(nodes))
 	for _, n := range nodes {
-		t := probe.Target{
-			Node:      probe.Node{Name: n.Node, UID: n.UID, Port: n.Port, Answered: n.Answered, Down: n.Down},
-			Addresses: make([]netip.AddrPort, 0, len(n.Addresses)),
-		}
-		for _, addr := range n.Addresses {
-			t.Addresses = append(t.Addresses, netip.AddrPortFrom(addr, n.Port))
-		}
-		targets = append(targets, t)
+		targets = append(targets, probeTarget(n))
 	}
 	return targets
+}
+
+func probeTarget(n ledger.ProbeTarget) probe.Target {
+	t := probe.Target{
+		Node:      probe.Node{Name: n.Node, UID: n.UID, Port: n.Port, Answered: n.Answered, Down: n.Down},
+		Addresses: make([]netip.AddrPort, 0, len(n.Addresses)),
+	}
+	for _, addr := range n.Addresses {
+		t.Addresses = append(t.Addresses, netip.AddrPortFrom(addr, n.Port))
+	}
+	return t
+}
+
+// probeTook counts an answer where this controller leads, as all else.
+func (r *room) probeTook(took time.Duration) {
+	if r.ledger() != nil {
+		r.metrics.probes.Observe(took.Seconds())
+	}
 }
 
 // probed hands what the probe found to the ledger, and then says so.
@@ -80,7 +105,8 @@ func (r *room) probed(changes []probe.Change) {
 	r.drain()
 	for _, c := range changes {
 		klog.Background().Info("Probe", "node", c.Node, "pulse", c.Pulse.String())
-		if c.Pulse == lb.PulseLost {
+		// A new leader may know of a loss before its informers know of the Node.
+		if c.Pulse == lb.PulseLost && cache.WaitForCacheSync(r.stopped, r.nodesSynced) {
 			r.tellNode(c.Node, eventNodeLost, "the health port of its agent is silent, and so is the whole host: its addresses move")
 		}
 	}

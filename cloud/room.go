@@ -64,13 +64,16 @@ type room struct {
 	slices     cache.Indexer // of EndpointSlices, by Service
 	objects    cache.Indexer // of NodeAddresses
 	synced     []cache.InformerSynced
-	// objectsSynced: all NodeAddresses are there.
-	objectsSynced cache.InformerSynced
+	// nodesSynced and objectsSynced: all Nodes, and all NodeAddresses, are there.
+	nodesSynced, objectsSynced cache.InformerSynced
 
 	writer      *nodeaddresses.Writer
 	lanes       *nodeaddresses.Lanes // of nodeQueue
 	prober      *probe.Prober
-	policy      *policy // nil: its parameters are not kept
+	probing     sync.Once       // of prober
+	standby     *standby        // nil: this process did not stand by
+	sure        <-chan struct{} // closed when prober has said what it knew before; nil: nothing
+	policy      *policy         // nil: its parameters are not kept
 	tenants     *tenants
 	balancers   *balancers
 	syncer      *service.Syncer
@@ -116,7 +119,7 @@ func newRoom(o Options, addresses *v1alpha1.Client) *room {
 		clusterName: o.ClusterName, of: map[string]*tenant{},
 	}
 	r.balancers = &balancers{room: r, workers: map[string]*balancer{}}
-	r.prober = probe.NewProber(probe.Options{}, r.probeTargets, r.probed, func(took time.Duration) { r.metrics.probes.Observe(took.Seconds()) })
+	r.prober = probe.NewProber(probe.Options{}, r.probeTargets, r.probed, r.probeTook)
 	r.metrics = newInstruments(o.Metrics, &stats{
 		ledger: r.ledger, accounts: r.tenants.states, updaters: r.balancers.health, probe: r.prober.Stats, services: r.standings, now: o.Clock.Now,
 	})
@@ -136,6 +139,7 @@ func (r *room) run(ctx context.Context) {
 		return
 	}
 	r.claim(ctx)
+	r.awaitSure(ctx)
 	r.catchUp()
 	// No updater is called after stop, which the context outlives.
 	calls, cancel := context.WithCancel(ctx)
@@ -150,7 +154,7 @@ func (r *room) run(ctx context.Context) {
 	}
 	r.working.Go(func() { r.tenants.run(ctx) })
 	r.working.Go(func() { r.policy.run(calls, r) })
-	r.working.Go(func() { r.probe(calls) })
+	r.beginProbe(calls)
 	r.drain()
 	select {
 	case <-ctx.Done():

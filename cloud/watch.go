@@ -37,8 +37,9 @@ func (r *room) informers() {
 	endpoints := f.Discovery().V1().EndpointSlices()
 	r.services, r.nodes, r.namespaces = services.Lister(), nodes.Lister(), namespaces.Lister()
 	r.slices = endpoints.Informer().GetIndexer()
+	r.nodesSynced = nodes.Informer().HasSynced
 	r.synced = []cache.InformerSynced{
-		services.Informer().HasSynced, nodes.Informer().HasSynced, namespaces.Informer().HasSynced, endpoints.Informer().HasSynced,
+		services.Informer().HasSynced, r.nodesSynced, namespaces.Informer().HasSynced, endpoints.Informer().HasSynced,
 	}
 }
 

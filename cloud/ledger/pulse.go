@@ -33,25 +33,39 @@ func (l *Ledger) ProbeTargets() []ProbeTarget {
 	defer l.mu.Unlock()
 	targets := make([]ProbeTarget, 0, len(l.candidates))
 	for _, c := range l.candidates {
-		if c.HealthPort == 0 {
-			continue
-		}
-		t := ProbeTarget{Node: c.Name, UID: c.UID, Port: c.HealthPort, Answered: l.nodes[c.Name].probed(), Down: c.Node.Ready == lb.Unknown}
-		for _, a := range c.TypedAddresses {
-			if a.Type == corev1.NodeInternalIP {
-				t.Addresses = append(t.Addresses, a.Addr)
-			}
-		}
-		for _, addr := range c.Agent.Addresses {
-			if len(t.Addresses) == 0 || !slices.Contains(t.Addresses, addr) && len(c.TypedAddresses) == 0 {
-				t.Addresses = append(t.Addresses, addr)
-			}
-		}
-		if len(t.Addresses) > 0 {
+		if t := targetOf(c.Node, c.Agent.Addresses, c.HealthPort, l.nodes[c.Name].probed()); t.Port != 0 {
 			targets = append(targets, t)
 		}
 	}
 	return targets
+}
+
+// TargetOf is what ProbeTargets says of a Node and its object once they are adopted; false: nothing.
+func TargetOf(node lb.Node, o ObjectSnapshot) (ProbeTarget, bool) {
+	if o.Former || o.UID == "" || o.Report.UID != o.UID {
+		return ProbeTarget{}, false
+	}
+	t := targetOf(node, o.Report.Addresses, o.Report.HealthPort, o.Probed)
+	return t, t.Port != 0
+}
+
+// targetOf is the zero value for a node that cannot be asked.
+func targetOf(node lb.Node, reported []netip.Addr, port uint16, answered bool) ProbeTarget {
+	t := ProbeTarget{Node: node.Name, UID: node.UID, Port: port, Answered: answered, Down: node.Ready == lb.Unknown}
+	for _, a := range node.TypedAddresses {
+		if a.Type == corev1.NodeInternalIP {
+			t.Addresses = append(t.Addresses, a.Addr)
+		}
+	}
+	for _, addr := range reported {
+		if len(t.Addresses) == 0 || !slices.Contains(t.Addresses, addr) && len(node.TypedAddresses) == 0 {
+			t.Addresses = append(t.Addresses, addr)
+		}
+	}
+	if port == 0 || len(t.Addresses) == 0 {
+		return ProbeTarget{}
+	}
+	return t
 }
 
 // Finding is what the probe says of a node now.

@@ -29,7 +29,8 @@ type Change struct {
 	// Pulse as it is now. PulseNone is reported, too, of a node that is silent and not judged: whoever waits for the
 	// probe need not wait any more.
 	Pulse lb.Pulse
-	// First: the port has answered for the first time, which is to be recorded for the next leader.
+	// First: the port has answered for the first time, or for the first time after Lead, which is to be recorded for the
+	// next leader.
 	First bool
 }
 
@@ -59,6 +60,8 @@ type Judge struct {
 	names   []string // of nodes, sorted
 	began   time.Time
 	stats   Stats
+	// standing by: nobody acts on what is judged yet.
+	standing bool
 }
 
 // node is what Judge remembers of one.
@@ -67,6 +70,8 @@ type node struct {
 	pulse lb.Pulse
 	// said: something was reported of it, if only that nothing is known.
 	said bool
+	// unrecorded: that the port has answered may have been reported while nobody acted on it.
+	unrecorded bool
 	// run is the number of silent rounds in a row.
 	run int
 	// asked for a burst at this time, which has not been judged; zero: no.
@@ -85,8 +90,46 @@ func NewJudge(options Options) *Judge {
 	return j
 }
 
-// Configure changes the options; runs of silence go on.
-func (j *Judge) Configure(options Options) { j.options = options }
+// Configure changes the options; runs of silence go on, unless the judge stands by: a run that it hands over is one of
+// rounds as they are now.
+func (j *Judge) Configure(options Options) {
+	if j.standing && j.options != options {
+		j.forgetAll()
+	}
+	j.options = options
+}
+
+// StandBy says, before anything is judged, that nobody acts on it until Lead. A void round then ends every run of
+// silence: what is handed over was heard without a gap.
+func (j *Judge) StandBy() { j.standing = true }
+
+// Lead says that somebody acts from now on, right after a round. All that was concluded before is dropped, and of what
+// was heard only the runs of silence go on: the judge concludes from them what it would, had they been its first. So
+// nothing is lost before a burst that begins now, and a doubt counts all nodes that are silent, however long. It returns
+// what Round does; every pulse is reported anew.
+func (j *Judge) Lead(now time.Time) (confirm []string, changes []Change) {
+	j.standing = false
+	j.stats = Stats{}
+	for name, n := range j.nodes {
+		j.nodes[name] = &node{Node: n.Node, run: n.run, unrecorded: n.Answered}
+	}
+	return j.conclude(now)
+}
+
+// forgetAll that was heard and concluded, but for whose port has answered.
+func (j *Judge) forgetAll() {
+	for name, n := range j.nodes {
+		j.nodes[name] = &node{Node: n.Node}
+	}
+}
+
+// Elsewhere says that a node is asked at other addresses from now on: its silence at the former ones, and a burst there,
+// say nothing of it.
+func (j *Judge) Elsewhere(name string) {
+	if n := j.nodes[name]; n != nil {
+		n.run, n.asked = 0, time.Time{}
+	}
+}
 
 // Set says which nodes there are. A node that is missing, or has another UID, is forgotten. One whose agent has moved to
 // another port has to answer there before it is judged again.
@@ -121,6 +164,9 @@ func (j *Judge) Round(began, now time.Time, answers map[string]Answer) (confirm 
 	late := !j.began.IsZero() && began.Sub(j.began) > j.options.Interval*3/2
 	j.began = began
 	if late || now.Sub(began) > j.options.roundLength()+j.options.Interval/2 {
+		if j.standing {
+			j.forgetAll()
+		}
 		return nil, nil
 	}
 	for _, name := range j.names {
@@ -132,6 +178,12 @@ func (j *Judge) Round(began, now time.Time, answers map[string]Answer) (confirm 
 			n.run++
 		}
 	}
+	confirm, concluded := j.conclude(now)
+	return confirm, sorted(append(changes, concluded...))
+}
+
+// conclude what follows from silence at this time.
+func (j *Judge) conclude(now time.Time) (confirm []string, changes []Change) {
 	j.doubt(now)
 	for _, name := range j.names {
 		n := j.nodes[name]
@@ -148,7 +200,7 @@ func (j *Judge) Round(began, now time.Time, answers map[string]Answer) (confirm 
 			confirm = append(confirm, name)
 		}
 	}
-	return confirm, sorted(changes)
+	return confirm, changes
 }
 
 // Heard takes an answer that came after its round was judged. A Silent or Void one says nothing.
@@ -273,7 +325,14 @@ func (n *node) answered(answer Answer) []Change {
 		n.Answered, n.pulse, n.said = true, pulse, true
 		return []Change{{Node: n.Name, Pulse: pulse, First: true}}
 	}
-	return n.turn(pulse)
+	changes := n.turn(pulse)
+	if n.unrecorded && answer == Accepted {
+		n.unrecorded = false
+		for i := range changes {
+			changes[i].First = true
+		}
+	}
+	return changes
 }
 
 // forget what was said of a node before its agent moved to a port that has not answered yet.

@@ -33,6 +33,12 @@
 // A round is judged when half of its interval is over. The first unanswered connection is opened within one interval
 // after the loss; the third round is judged 2.5 intervals after that one began, and the burst lasts 200 ms and waits
 // another 100 ms: at the defaults 1.05 s to 1.35 s, 1.2 s in the mean.
+//
+// # Before anybody acts on it
+//
+// One that stands by for the leader asks and judges as well, and reports nothing. When it leads it takes over how long
+// each node has been silent, as long as it asked without a gap and where the node still is, and none of its conclusions:
+// silence that is long enough is followed by a burst that begins then, and a doubt counts everybody who is silent.
 package probe
 
 import "time"

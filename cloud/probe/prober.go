@@ -39,6 +39,9 @@ type Prober struct {
 	mu      sync.Mutex // of what follows
 	options Options
 	judge   *Judge
+	// standing by: nothing is reported. lead is what Lead was given, until that is done.
+	standing bool
+	lead     func()
 }
 
 // network opens connections. It is used by one goroutine.
@@ -95,6 +98,28 @@ func (p *Prober) Configure(options Options) {
 	defer p.mu.Unlock()
 	p.options = options
 	p.judge.Configure(options)
+}
+
+// StandBy has the prober ask and judge, and report nothing before Lead; it is called before Run.
+func (p *Prober) StandBy() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.standing = true
+	p.judge.StandBy()
+}
+
+// Lead ends StandBy: the targets are asked for again, what is known of the same nodes at the same addresses goes on as
+// Judge.Lead says, and is reported. Then sure is called, once; when the prober does not stand by, at once.
+func (p *Prober) Lead(sure func()) {
+	p.mu.Lock()
+	standing := p.standing
+	if standing {
+		p.lead = sure
+	}
+	p.mu.Unlock()
+	if !standing {
+		sure()
+	}
 }
 
 // FalseLoss tells the Judge that a node which was lost is not.
@@ -174,16 +199,9 @@ func (r *run) step() error {
 // round begins a round, and has the next one begin after it. Who is not suspected is asked in the first quarter of the
 // interval; the suspects five times in the first third; and the round is judged in the middle.
 func (r *run) round(now time.Time) {
-	targets := r.targets()
-	r.known = make(map[string]Target, len(targets))
-	nodes := make([]Node, len(targets))
-	for i, target := range targets {
-		nodes[i] = target.Node
-		r.known[target.Name] = target
-	}
+	targets := r.set()
 	r.mu.Lock()
 	interval, length := r.options.Interval, r.options.roundLength()
-	r.judge.Set(nodes)
 	names := r.judge.Suspects(now)
 	r.mu.Unlock()
 	r.at(now.Add(interval), r.round)
@@ -206,21 +224,74 @@ func (r *run) round(now time.Time) {
 		r.mu.Lock()
 		confirm, changes := r.judge.Round(round.began, now, round.answers)
 		r.mu.Unlock()
-		r.news.add(changes)
-		r.burst(now, r.find(confirm))
+		r.tell(changes)
+		sure := r.takeOver()
+		if sure == nil {
+			r.burst(now, r.find(confirm), func() {})
+			return
+		}
+		r.mu.Lock()
+		confirm, changes = r.judge.Lead(now)
+		r.mu.Unlock()
+		r.tell(changes)
+		r.burst(now, r.find(confirm), func() { r.news.then(sure) })
 	})
 }
 
-// burst asks the nodes Asks times within 200 ms.
-func (r *run) burst(now time.Time, targets []Target) {
+// set asks for the targets, and has the judge know them.
+func (r *run) set() []Target {
+	targets := r.targets()
+	known := make(map[string]Target, len(targets))
+	nodes := make([]Node, len(targets))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, target := range targets {
+		nodes[i] = target.Node
+		known[target.Name] = target
+		if before, ok := r.known[target.Name]; ok && !slices.Equal(before.Addresses, target.Addresses) {
+			r.judge.Elsewhere(target.Name)
+		}
+	}
+	r.known = known
+	r.judge.Set(nodes)
+	return targets
+}
+
+// takeOver ends standing by when Lead was called, and returns what that was given; else nil.
+func (r *run) takeOver() func() {
+	r.mu.Lock()
+	sure := r.lead
+	if sure != nil {
+		r.lead, r.standing = nil, false
+	}
+	r.mu.Unlock()
+	if sure != nil {
+		r.set() // live ones: what a standby has seen may be old
+	}
+	return sure
+}
+
+// tell what is new, unless nobody acts on it yet.
+func (r *run) tell(changes []Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.standing {
+		r.news.add(changes)
+	}
+}
+
+// burst asks the nodes Asks times within 200 ms, and calls then when it is judged, or there is none to ask.
+func (r *run) burst(now time.Time, targets []Target, then func()) {
 	if len(targets) == 0 {
+		then()
 		return
 	}
 	r.inquire(now, repeat(targets, burstSpread), BurstLength, BurstLength-burstSpread, func(burst *inquiry, now time.Time) {
 		r.mu.Lock()
 		changes := r.judge.Confirmed(burst.began, now, burst.answers)
 		r.mu.Unlock()
-		r.news.add(changes)
+		r.tell(changes)
+		then()
 	})
 }
 
@@ -299,7 +370,7 @@ func (r *run) heard(q question, answer Answer) {
 	r.mu.Lock()
 	changes := r.judge.Heard(q.node, answer)
 	r.mu.Unlock()
-	r.news.add(changes)
+	r.tell(changes)
 }
 
 // find the targets of these names.

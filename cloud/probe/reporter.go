@@ -6,6 +6,7 @@ import "sync"
 type reporter struct {
 	mu      sync.Mutex
 	waiting []Change
+	after   []func()
 	wake    chan struct{}
 	done    chan struct{}
 }
@@ -16,10 +17,15 @@ func newReporter(report func([]Change)) *reporter {
 		defer close(r.done)
 		for range r.wake {
 			r.mu.Lock()
-			changes := r.waiting
-			r.waiting = nil
+			changes, after := r.waiting, r.after
+			r.waiting, r.after = nil, nil
 			r.mu.Unlock()
-			report(changes)
+			if len(changes) > 0 {
+				report(changes)
+			}
+			for _, call := range after {
+				call()
+			}
 		}
 	}()
 	return r
@@ -27,12 +33,20 @@ func newReporter(report func([]Change)) *reporter {
 
 // add changes; it does not wait.
 func (r *reporter) add(changes []Change) {
-	if len(changes) == 0 {
-		return
+	if len(changes) > 0 {
+		r.put(changes)
 	}
+}
+
+// then has a function called when what was added before is reported.
+func (r *reporter) then(call func()) { r.put(nil, call) }
+
+func (r *reporter) put(changes []Change, after ...func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.waiting = append(r.waiting, changes...); len(r.waiting) == len(changes) {
+	taken := len(r.waiting)+len(r.after) == 0
+	r.waiting, r.after = append(r.waiting, changes...), append(r.after, after...)
+	if taken {
 		r.wake <- struct{}{} // there is room: what was added before is taken
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	cloudprovider "k8s.io/cloud-provider"
 	"k8s.io/cloud-provider/app"
 	"k8s.io/cloud-provider/app/config"
@@ -132,6 +133,9 @@ func (p *process) newCloud(c *config.CompletedConfig) cloudprovider.Interface {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mooring-cloud-controller-manager:", err)
 		os.Exit(1) //nolint:revive // upstream gives this function no way to return an error
+	}
+	if election.LeaderElect {
+		made.StandBy(wait.ContextForChannel(p.stop))
 	}
 	p.cloud.Store(made)
 	return made
