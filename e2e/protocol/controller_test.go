@@ -66,6 +66,7 @@ func newController(w *world, name string) *controller {
 func (c *controller) start() {
 	c.process.start()
 	c.term = &term{}
+	c.standBy()
 	c.w.spawn(c.process, c.elect)
 }
 
@@ -173,7 +174,7 @@ func (c *controller) adopt() bool {
 	}
 	l := ledger.New(cloudConfig, ledger.Rental{}, term)
 	notes := l.Adopt(s, c.w.time())
-	c.ledger = l
+	c.ledger, c.leads = l, true
 	c.w.log("%s has adopted in term %d: %v", c.name, term, notes)
 	return true
 }
@@ -194,7 +195,6 @@ func (c *controller) catchUp() {
 	c.queue.open()
 	c.nodes.open()
 	c.drain()
-	c.probe()
 }
 
 func (c *controller) nodeChanged(name string, _, is any) {
