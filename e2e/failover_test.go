@@ -118,10 +118,15 @@ func TestFailover(t *testing.T) {
 		// That it leads shows in what it does.
 		m.published(t, m.create(t, cluster.LoadBalancer(m.Namespace(t, "led"), "web")))
 		m.untilAnswered(t, addrs...)
+		begin := time.Now()
 		require.NoError(t, n1.CutOff())
+		pending := m.create(t, cluster.LoadBalancer(m.Namespace(t, "unled"), "web"))
 		outages := m.untilAnswered(t, addrs...)
 		t.Logf("outage: %.2f s", percentile(outages, 100))
+		addrs = append(addrs, m.published(t, pending))
+		t.Logf("what was asked for while nobody led has its address after %.2f s", time.Since(begin).Seconds())
 		m.leads(t, controllers[1])
+		m.placed(t, only(n2.Name), addrs...)
 
 		require.NoError(t, n1.Restore())
 		m.recovered(t, n1)
