@@ -9,6 +9,7 @@
 # has the e2e benchmarks write CPU profiles of the controller and of the API server into it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+hack/debian-packages.sh >&2
 mkdir -p _output
 raw=_output/bench.txt
 : >"$raw"

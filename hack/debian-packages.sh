@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the tests and the demo need, where it may; else says what is missing and how to
-# install it. This is the only list of them.
+# Installs the Debian packages that the tests, the benchmarks and the demo need, where it may; else says what is missing
+# and how to install it. This is the only list of them.
 set -eu
 
 # curl: the tutorials use it. iproute2, iputils-ping, procps: ip, ss, ping and sysctl, for the agent's tests, and to look
