@@ -249,7 +249,7 @@ func checkMachine() error {
 	}
 	var missing []error
 	if _, err := os.Stat(filepath.Join(root, KubeBinary)); err != nil {
-		missing = append(missing, fmt.Errorf("%s is not built: run hack/build-kube.sh (the first time takes about 5 minutes)", KubeBinary))
+		missing = append(missing, fmt.Errorf("%s is not built: run hack/build-kube.sh (the first time takes about 6 minutes)", KubeBinary))
 	}
 	if _, err := exec.LookPath("nft"); err != nil {
 		missing = append(missing, errors.New("nft is not installed: run hack/debian-packages.sh"))
