@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -50,6 +51,7 @@ func (l *Ledger) View(uid string) View {
 	if s == nil {
 		return View{}
 	}
+	var ails *lb.Refusal // what somebody has to look after
 	v := View{Wants: s.wants, Refusal: s.refusal, Ready: len(s.want)+len(s.ports) > 0, Holds: l.holds(uid)}
 	for _, lease := range s.want {
 		a := l.addresses[lease.Addr]
@@ -59,11 +61,9 @@ func (l *Ledger) View(uid string) View {
 			if v.Waiting == nil {
 				v.Waiting = a.outcome.Waiting
 			}
-		} else if no := a.outcome.Misplaced; no != nil && v.Refusal == nil {
-			v.Refusal = lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
-		} else if by := l.contestedBy(a); by != "" && v.Refusal == nil {
-			v.Refusal = lb.Refuse(lb.ReasonContested, "%s is on node %s, and another machine answers for it too: find the one with "+
-				"hardware address %s and take the address from it", a.addr, a.outcome.Holder, by)
+		} else {
+			ails = cmp.Or(ails, l.ailing(a))
+			v.Refusal = cmp.Or(v.Refusal, a.misplaced())
 		}
 	}
 	if s.request.FamilyPolicy == lb.RequireDualStack && len(s.ports) == 0 && len(s.want) < len(s.request.Families) && len(s.published) == 0 {
@@ -93,6 +93,8 @@ func (l *Ledger) View(uid string) View {
 	if v.Refusal != nil && passing[v.Refusal.Reason] && len(s.want)+len(s.ports) == 0 {
 		v.Waiting, v.Refusal = v.Refusal, nil
 	}
+	// A Service may be refused something for good, and is not to hide behind that when an address is in danger.
+	v.Refusal = cmp.Or(ails, v.Refusal)
 	v.Published = len(s.published) == len(s.want) && v.Ready
 	for _, lease := range s.want {
 		v.Published = v.Published && slices.Contains(s.published, lease.Addr)
@@ -102,6 +104,28 @@ func (l *Ledger) View(uid string) View {
 		v.Waiting = l.releasing(uid)
 	}
 	return v
+}
+
+// ailing says what is wrong with an address that is bound and does not pass before somebody has looked after the host or
+// the network; nil when nothing is.
+func (l *Ledger) ailing(a *address) *lb.Refusal {
+	if no := a.misplaced(); no != nil && no.Reason == lb.ReasonAgentAbsent {
+		return no
+	}
+	if by := l.contestedBy(a); by != "" {
+		return lb.Refuse(lb.ReasonContested, "%s is on node %s, and another machine answers for it too: find the one with "+
+			"hardware address %s and take the address from it", a.addr, a.outcome.Holder, by)
+	}
+	return nil
+}
+
+// misplaced says why a bound address should be elsewhere and is not; nil when it is where it should be.
+func (a *address) misplaced() *lb.Refusal {
+	no := a.outcome.Misplaced
+	if no == nil {
+		return nil
+	}
+	return lb.Refuse(no.Reason, "%s stays where it is: %s", a.addr, no.Message)
 }
 
 // passing are refusals that end by themselves.
