@@ -258,3 +258,32 @@ func TestNobodyMovesIt(t *testing.T) {
 	assert.Equal(t, NodeVerdict{Name: "n1", Serves: true, Why: "excluded by label " + lb.LabelExcludeNode}, x.Nodes[0].Verdicts[0])
 	assert.Equal(t, NodeVerdict{Name: "n2"}, x.Nodes[0].Verdicts[1], "may serve it")
 }
+
+// An agent that has crashed goes on saying that it is ready: nobody else writes its status. What its Services say counts.
+func TestAgentThatHasStopped(t *testing.T) {
+	web, other, both := serviceAsking("web"), serviceAsking("other"), serviceAsking("both")
+	c := clusterOf(t, web, other, both)
+	c.bind(0, "192.0.2.10", "office", web)
+	c.bind(1, "192.0.2.11", "office", other)
+	c.bind(0, "203.0.113.4", "kept", both)
+	c.bind(1, "203.0.113.5", "kept", both)
+	agents := func() (agents []string) {
+		for _, n := range StatusOf(c, now).Nodes {
+			agents = append(agents, n.Agent, n.Message)
+		}
+		return agents
+	}
+	says := func(i int, reason lb.Reason) {
+		conditions := &c.Services[i].Status.Conditions
+		*conditions = append(*conditions, metav1.Condition{Type: lb.ConditionDegraded, Status: metav1.ConditionTrue, Reason: string(reason)})
+	}
+	says(0, lb.ReasonContested)
+	says(2, lb.ReasonAgentAbsent)
+	assert.Equal(t, []string{AgentReady, "", AgentReady, ""}, agents(), "of both nodes one has stopped, and nobody says which")
+
+	says(1, lb.ReasonAgentAbsent)
+	assert.Equal(t, []string{AgentReady, "", AgentStopped, "Service default/other says AgentAbsent: its agent does not run"}, agents())
+
+	c.Addresses[1].Status.ObjectUID = "another object"
+	assert.Equal(t, AgentAbsent, agents()[2], "it has not said anything of this object")
+}

@@ -79,10 +79,13 @@ type Node struct {
 }
 
 const (
-	// AgentReady: the agent can do its work on this node.
+	// AgentReady: the agent can do its work on this node, as it said last.
 	AgentReady = "Ready"
 	// AgentNotReady: the agent says what is in its way.
 	AgentNotReady = "NotReady"
+	// AgentStopped: a Service with an address on this node says that the agent does not run, which the controller has found
+	// out at its health port. One on a node without addresses goes on being what it said last.
+	AgentStopped = "Stopped"
 	// AgentAbsent: no agent has reported on the node's NodeAddresses.
 	AgentAbsent = "Absent"
 	// AgentNoObject: the controller has made no NodeAddresses for the node.
@@ -113,8 +116,9 @@ func StatusOf(c *Cluster, now time.Time) Status {
 	slices.SortFunc(s.Services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	stopped := stoppedAgents(s.Services)
 	for i := range c.Nodes {
-		s.Nodes = append(s.Nodes, in.nodeOf(&c.Nodes[i]))
+		s.Nodes = append(s.Nodes, in.nodeOf(&c.Nodes[i], stopped[c.Nodes[i].Name]))
 	}
 	slices.SortFunc(s.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
 	return s
@@ -278,7 +282,21 @@ func add(list []string, item string) []string {
 	return append(list, item)
 }
 
-func (in *sight) nodeOf(node *corev1.Node) Node {
+// stoppedAgents are the nodes whose agent does not run, each with a Service that says so. One whose addresses are on several
+// nodes does not say of which.
+func stoppedAgents(services []Service) map[string]string {
+	stopped := map[string]string{}
+	for _, s := range services {
+		if s.Degraded == string(lb.ReasonAgentAbsent) && len(s.Nodes) == 1 {
+			node := s.Nodes[0]
+			stopped[node] = cmp.Or(stopped[node], s.Namespace+"/"+s.Name)
+		}
+	}
+	return stopped
+}
+
+// nodeOf says how a node stands. stopped names a Service that says that its agent does not run.
+func (in *sight) nodeOf(node *corev1.Node, stopped string) Node {
 	n := Node{Name: node.Name, Agent: AgentNoObject}
 	var messages []string
 	for _, cond := range node.Status.Conditions {
@@ -297,7 +315,7 @@ func (in *sight) nodeOf(node *corev1.Node) Node {
 	} else {
 		n.Bound, n.Pending, n.Failed = int(o.Status.Bound), len(o.Status.Pending), len(o.Status.Failed)
 		var message string
-		n.Agent, message = agentOf(o)
+		n.Agent, message = agentOf(o, stopped)
 		if message != "" && (n.Agent != AgentAbsent || in.needsAgents()) {
 			messages = append(messages, message)
 		}
@@ -310,11 +328,13 @@ func (in *sight) nodeOf(node *corev1.Node) Node {
 }
 
 // agentOf says how an agent stands, and what is in its way.
-func agentOf(o *v1alpha1.NodeAddresses) (state, message string) {
+func agentOf(o *v1alpha1.NodeAddresses, stopped string) (state, message string) {
 	ready := meta.FindStatusCondition(o.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case o.Status.ObjectUID != o.UID:
 		return AgentAbsent, "no agent has reported: is mooring-agent running there?"
+	case stopped != "":
+		return AgentStopped, fmt.Sprintf("Service %s says %s: its agent does not run", stopped, lb.ReasonAgentAbsent)
 	case ready != nil && ready.Status != metav1.ConditionTrue:
 		return AgentNotReady, ready.Message
 	case o.Status.ObservedGeneration < o.Generation:
