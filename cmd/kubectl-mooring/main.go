@@ -63,7 +63,16 @@ kubectl that say how to reach a cluster, such as --server and --as.`,
 		Version:       stamp(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		DisableFlagsInUseLine:      true,
+		SuggestionsMinimumDistance: 2,
+
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %s --help lists the flags", err, cmd.CommandPath())
+	})
 	cmd.SetVersionTemplate("{{.DisplayName}} {{.Version}}\n")
 	cmd.SetUsageTemplate(strings.NewReplacer(".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", columns),
 		`Use "{{.CommandPath}}`, `"{{.CommandPath}}`, " for more information about a command.", " says more.").
@@ -91,6 +100,18 @@ kubectl that say how to reach a cluster, such as --server and --as.`,
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
+}
+
+// knownCommand refuses what stands where a command should, and says what there is instead.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := ""
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		meant = "did you mean " + strings.Join(like, " or ") + "? "
+	}
+	return fmt.Errorf("unknown command %q for %q: %s%s --help lists the commands", args[0], cmd.CommandPath(), meant, cmd.CommandPath())
 }
 
 // noArgument refuses what stands behind a command that takes flags alone, such as a file without -f.

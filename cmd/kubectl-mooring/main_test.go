@@ -175,7 +175,9 @@ func TestReferenceHasEveryCommand(t *testing.T) {
 // Who mistypes a command is told so, and gets an exit code that stops a script: nothing is drained because of a help text.
 func TestMistypedCommands(t *testing.T) {
 	for _, tt := range []struct{ command, says string }{
-		{"evacute n1", `unknown command "evacute" for "kubectl mooring"`},
+		{"evacute n1", `unknown command "evacute" for "kubectl mooring": did you mean evacuate? kubectl mooring --help lists the commands`},
+		{"frob", `unknown command "frob" for "kubectl mooring": kubectl mooring --help lists the commands`},
+		{"status --frob", `unknown flag: --frob: kubectl mooring status --help lists the flags`},
 		{"explain pod web", `"pod" cannot be explained, only a Service can: kubectl mooring explain service NAME`},
 		{"explain service", "one name is needed, and 0 are given: kubectl mooring explain service NAME"},
 		{"explain service web mail", "one name is needed, and 2 are given: kubectl mooring explain service NAME"},

@@ -83,7 +83,7 @@ Environment:
 		Example: `  mooring-agent --kubeconfig=/etc/kubernetes/mooring-agent.conf --node-name=n1
   mooring-agent --release-all`,
 		Version:       fmt.Sprintf("%s (commit %s)", version, commit),
-		Args:          cobra.NoArgs,
+		Args:          noArgument,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -93,6 +93,9 @@ Environment:
 			return serve(cmd.Context(), o)
 		},
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %s --help lists the flags", err, cmd.Name())
+	})
 	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	flags := cmd.Flags()
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig file; without it the pod's service account is used")
@@ -105,6 +108,14 @@ Environment:
 		flags.AddGoFlag(klogFlags.Lookup(name))
 	}
 	return cmd
+}
+
+// noArgument refuses what is no flag, such as "release-all" without its dashes.
+func noArgument(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes flags alone, and %q is none: %s --help lists them", cmd.Name(), args[0], cmd.Name())
+	}
+	return nil
 }
 
 func releaseAll(ctx context.Context) (err error) {

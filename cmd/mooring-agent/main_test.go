@@ -35,7 +35,10 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	assert.ErrorContains(t, err, "/does/not/exist")
 
 	_, err = execute(t, "--no-such-flag")
-	assert.ErrorContains(t, err, "no-such-flag")
+	assert.ErrorContains(t, err, "unknown flag: --no-such-flag: mooring-agent --help lists the flags")
+
+	_, err = execute(t, "release-all")
+	assert.ErrorContains(t, err, `mooring-agent takes flags alone, and "release-all" is none: mooring-agent --help lists them`)
 }
 
 func TestHelpAndVersion(t *testing.T) {
