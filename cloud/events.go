@@ -38,7 +38,7 @@ const (
 
 	// eventTokenRefused says that a changed token is not used; the last good one stays in use.
 	//
-	// What to do: write a token of the right project into the file. A changed file is looked at at once, this one again
+	// What to do: write a token of the right project into the file. A changed file is read at once, this one again
 	// every 10 minutes.
 	//
 	//reference:event Pod Warning

@@ -188,7 +188,7 @@ func (s *space) wayOut() string {
 		ways = append(ways, "delete a Service")
 	}
 	if s.exposed > 0 {
-		ways = append(ways, "take addresses out of spec.externalIPs")
+		ways = append(ways, "take an address out of spec.externalIPs")
 	}
 	if s.quarantined > 0 {
 		ways = append(ways, "wait until one is given out again")
@@ -197,11 +197,7 @@ func (s *space) wayOut() string {
 	if last == 0 {
 		return ways[0]
 	}
-	between := " or "
-	if last > 1 || s.quarantined > 0 {
-		between = ", or "
-	}
-	return strings.Join(ways[:last], ", ") + between + ways[last]
+	return strings.Join(ways[:last], ", ") + " or " + ways[last]
 }
 
 func (a *Allocator) poolNotFound(name string) *lb.Refusal {

@@ -22,11 +22,11 @@ func TestRefusalsNameAWayOutThatHelps(t *testing.T) {
 	const prefer = "add some, or set spec.ipFamilyPolicy to PreferDualStack, which takes what there is"
 	for name, test := range map[string]struct {
 		pools []config.Pool
-		// full: every address is held already; quarantined: one is kept back.
-		full, quarantined bool
-		asks              func(*lb.Request)
-		reason            lb.Reason
-		says              string
+		// full: every address is held already; quarantined: one is kept back; listed: another Service lists it.
+		full, quarantined, listed bool
+		asks                      func(*lb.Request)
+		reason                    lb.Reason
+		says                      string
 	}{
 		"both required, one not there": {
 			pools: []config.Pool{office}, asks: require46, reason: lb.ReasonFamilyUnavailable, says: "pool office has no IPv6 addresses: " + prefer,
@@ -63,11 +63,16 @@ func TestRefusalsNameAWayOutThatHelps(t *testing.T) {
 		},
 		"what is left is quarantined": {
 			pools: []config.Pool{office}, quarantined: true, asks: inPool("office"), reason: lb.ReasonPoolExhausted,
-			says: "pool office: of 1 IPv4 addresses 0 are in use and 1 quarantined or withheld; enlarge it, or wait until one is given out again",
+			says: "pool office: of 1 IPv4 addresses 0 are in use and 1 quarantined or withheld; enlarge it or wait until one is given out again",
 		},
 		"some is quarantined": {
 			pools: []config.Pool{aPool("office", "192.0.2.0/31")}, full: true, quarantined: true, asks: inPool("office"), reason: lb.ReasonPoolExhausted,
-			says: "pool office: of 2 IPv4 addresses 1 are in use and 1 quarantined or withheld; enlarge it, delete a Service, or wait until one is given out again",
+			says: "pool office: of 2 IPv4 addresses 1 are in use and 1 quarantined or withheld; enlarge it, delete a Service or wait until one is given out again",
+		},
+		"what is left is listed in spec.externalIPs": {
+			pools: []config.Pool{office}, listed: true, asks: inPool("office"), reason: lb.ReasonPoolExhausted,
+			says: "pool office: of 1 IPv4 addresses 0 are in use and 1 listed in spec.externalIPs by Services that do not have them; " +
+				"enlarge it or take an address out of spec.externalIPs",
 		},
 		"pools of other namespaces alone": {
 			pools: []config.Pool{aPool("theirs", "192.0.2.0", only("mail"))}, asks: func(*lb.Request) {}, reason: lb.ReasonNoPool,
@@ -88,6 +93,9 @@ func TestRefusalsNameAWayOutThatHelps(t *testing.T) {
 			a := pool.New(test.pools)
 			if test.quarantined {
 				a.Quarantine(addr("192.0.2.0"))
+			}
+			if test.listed {
+				a.SetExposed(lb.Ref{Namespace: "other", Name: "x"}, addrs("192.0.2.0"))
 			}
 			if test.full {
 				for _, f := range []lb.Family{lb.IPv4, lb.IPv6} {
