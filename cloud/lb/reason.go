@@ -62,10 +62,12 @@ const (
 	//reference:in Service/Bound Service/Degraded
 	ReasonAddressNotInPool Reason = "AddressNotInPool"
 
-	// ReasonAddressInUse says that an address is held by another Service, or another machine answers for it.
+	// ReasonAddressInUse says that an address is held by another Service, or listed in `spec.externalIPs` of one in another
+	// namespace, or another machine answers for it.
 	//
-	// What to do: ask for another address. Take the address from the machine whose hardware address the message names,
-	// or exclude it from the pool. As an event: a Service that asked for no address in particular gets another one.
+	// What to do: ask for another address. Have it taken off the list that the message names. Take the address from the
+	// machine whose hardware address the message names, or exclude it from the pool. As an event: a Service that asked
+	// for no address in particular gets another one.
 	//
 	//reference:in Service/Bound Service/Degraded
 	//reference:event Service Warning
