@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -40,6 +42,9 @@ type nodeAddresses interface {
 // apiQPS and apiBurst are no limit for a handful of lists.
 const apiQPS, apiBurst = 50, 100
 
+// nobodysChoice is the API server where nothing names one.
+const nobodysChoice = "http://localhost:8080"
+
 func connect(flags *genericclioptions.ConfigFlags) (*cluster, error) {
 	loader := flags.ToRawKubeConfigLoader()
 	namespace, given, err := loader.Namespace()
@@ -49,6 +54,10 @@ func connect(flags *genericclioptions.ConfigFlags) (*cluster, error) {
 	rest, err := flags.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the way to the API server: %w (give --kubeconfig or --context, or set KUBECONFIG)", err)
+	}
+	raw, err := loader.RawConfig()
+	if err == nil && len(raw.Clusters) == 0 && *flags.APIServer == "" && rest.Host == nobodysChoice {
+		return nil, errors.New("no kubeconfig names a cluster: give --kubeconfig, set KUBECONFIG, or name the API server with --server")
 	}
 	rest.QPS, rest.Burst = apiQPS, apiBurst
 	rest.UserAgent = "kubectl-mooring/" + version
@@ -137,10 +146,13 @@ func listing(what string, err error) error {
 	return doing("list "+what, err)
 }
 
-// doing says what went wrong, and where the rights are listed that are missing.
+// doing says what went wrong, and where the rights are listed that are missing, or how another cluster is chosen.
 func doing(what string, err error) error {
 	if apierrors.IsForbidden(err) {
 		return fmt.Errorf("%s: %w: docs/guides/kubectl.md lists the rights that this command needs", what, err)
+	}
+	if request := (*url.Error)(nil); errors.As(err, &request) && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w: is that the cluster that you mean? --context, --kubeconfig or KUBECONFIG name another one", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
