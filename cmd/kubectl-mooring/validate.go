@@ -19,7 +19,8 @@ func (o *options) validateCommand() *cobra.Command {
 		Short: "Judge a cloud-config as the controller does, without a cluster",
 		Long: `Judges a cloud-config with the controller's own code, and lists every mistake
 with its path and the way out. Nothing is contacted, and the secrets that the
-file names need not exist. The exit code is 1 when there is a mistake.`,
+file names need not exist. The exit code is 1 when there is a mistake. What the
+controller asks for beside the file is not judged; a note names it.`,
 		Example: `  kubectl mooring validate -f cloud-config.yaml
   kubectl -n mooring-system get configmap mooring-cloud-config \
     -o 'jsonpath={.data.cloud-config\.yaml}' | kubectl mooring validate -f -`,
@@ -36,7 +37,11 @@ file names need not exist. The exit code is 1 when there is a mistake.`,
 			for i := range c.Pools {
 				names[i] = c.Pools[i].Name
 			}
-			_, err = fmt.Fprintf(o.Out, "%s is valid; pools: %s\n", nameOf(file), strings.Join(names, ", "))
+			if _, err = fmt.Fprintf(o.Out, "%s is valid; pools: %s\n", nameOf(file), strings.Join(names, ", ")); err != nil || !config.Buys(c) {
+				return err
+			}
+			_, err = fmt.Fprintln(o.ErrOut, "note: a pool buys Floating IPs, which carry the cluster's name: the controller takes this file only\n"+
+				"      when its flag --cluster-name (clusterName of the Helm chart) is set to a name of your own")
 			return err
 		},
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,6 +18,9 @@ func TestValidate(t *testing.T) {
 	for _, example := range examples {
 		require.NoError(t, c.run("validate", "-f", example))
 		assert.Contains(t, c.out.String(), example+" is valid; pools: ")
+		if !strings.Contains(example, "hetzner") {
+			assert.Empty(t, c.err.String(), example)
+		}
 	}
 
 	data, err := os.ReadFile("../../docs/examples/cloud-config-hetzner.yaml")
@@ -24,6 +28,8 @@ func TestValidate(t *testing.T) {
 	c.in = string(data)
 	require.NoError(t, c.run("validate", "-f", "-"))
 	assert.Contains(t, c.out.String(), "standard input is valid; pools: bought, kept\n")
+	assert.Contains(t, c.err.String(), "note: a pool buys Floating IPs", "the controller refuses that with the --cluster-name that it has by default")
+	assert.Contains(t, c.err.String(), "--cluster-name")
 }
 
 // Every mistake is told, in the words in which the controller tells it, and the exit code is that of an error.
