@@ -264,7 +264,10 @@ func TestChartRefuses(t *testing.T) {
 		"a value of another kind":  {example("bare-metal", "--set-string=agents.enabled=no"), []string{"/agents/enabled"}},
 		"a number for text":        {example("bare-metal", "--set=image.tag=110"), []string{"/image/tag", "got number, want string"}},
 		"a part that is taken out": {example("bare-metal", "--set=agents.extraArgs=null"), []string{"/agents", "extraArgs"}},
-		"a label that selects":     {example("bare-metal", `--set=agents.podLabels.app\.kubernetes\.io/name=a`), []string{"app.kubernetes.io/name"}},
+		"a label that selects":     {example("bare-metal", `--set=agents.podLabels.app\.kubernetes\.io/name=a`), []string{"agents.podLabels has app.kubernetes.io/name"}},
+		"a file with a space":      {example("bare-metal", "--set=secrets.files.a b=c"), []string{`secrets.files has "a b"`}},
+		"a tag with a colon":       {example("bare-metal", "--set=image.tag=v1:2"), []string{"/image/tag", "v1:2"}},
+		"a cluster with a space":   {example("bare-metal", "--set=clusterName=a b"), []string{"/clusterName", "a b"}},
 		"no images":                {example("bare-metal", "--set=image.prefix="), []string{"image.prefix", "make image"}},
 		"no cloud-config":          {[]string{"--set=image.prefix=a"}, []string{"cloudConfig", "--set-file"}},
 		"another file":             {example("bare-metal", "--set-file=cloudConfig=base/namespace.yaml"), []string{"cloudConfig", `"Namespace"`}},
@@ -273,6 +276,10 @@ func TestChartRefuses(t *testing.T) {
 		"a pool that is a name":    {example("bare-metal", "--set=cloudConfig.pools={office}"), []string{`pools has "office"`}},
 		"a pool whose name is a number, without agents": {
 			example("bare-metal", "--set=agents.enabled=false,cloudConfig.pools[0].name=12"), []string{"pool 12 has no updater"},
+		},
+		"no pools": {example("bare-metal", "--set-json=cloudConfig.pools=[]"), []string{"cloudConfig: pools is empty"}},
+		"a pool without a name, without agents": {
+			example("bare-metal", "--set=agents.enabled=false,cloudConfig.pools[0].name=null"), []string{"cloudConfig.pools[0], which has no name, has no updater"},
 		},
 		"agents taken from addresses": {
 			example("bare-metal", "--set=agents.enabled=false"), []string{"agents.enabled", "pool office"},

@@ -68,15 +68,34 @@ has to fit the other values; the rest is the controller's to judge, and that of 
 {{- if not (kindIs "slice" $config.pools) -}}
 {{- fail "cloudConfig: pools is not a list: write at least one pool, as in the chart's directory examples" -}}
 {{- end -}}
-{{- range $config.pools -}}
+{{- if not $config.pools -}}
+{{- fail "cloudConfig: pools is empty, and the controller does not start: write at least one pool, as in the chart's directory examples" -}}
+{{- end -}}
+{{- range $i, $_ := $config.pools -}}
 {{- if not (kindIs "map" .) -}}
 {{- fail (printf "cloudConfig: pools has %q, which is no pool: write it as in the chart's directory examples" (toString .)) -}}
 {{- end -}}
+{{- $pool := printf "cloudConfig.pools[%d], which has no name," $i -}}
+{{- with .name -}}
+{{- $pool = printf "pool %s" (toString .) -}}
+{{- end -}}
 {{- if and (not $.Values.agents.enabled) (not .updater) -}}
-{{- fail (printf "agents.enabled is false, but pool %s has no updater: its addresses are bound by agents; set agents.enabled to true, or remove the pool" (toString .name)) -}}
+{{- fail (printf "agents.enabled is false, but %s has no updater: its addresses are bound by agents; set agents.enabled to true, or remove the pool" $pool) -}}
 {{- end -}}
 {{- if and (has $.Values.clusterName (list "" "kubernetes")) (dig "hetzner" "ephemeral" false .) -}}
-{{- fail (printf "clusterName is %q, but pool %s buys: set it to a name of your own, which stands on what is bought" $.Values.clusterName (toString .name)) -}}
+{{- fail (printf "clusterName is %q, but %s buys: set it to a name of your own, which stands on what is bought" $.Values.clusterName $pool) -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $_ := .Values.secrets.files -}}
+{{- if not (regexMatch "^[-._a-zA-Z0-9]+$" $key) -}}
+{{- fail (printf "secrets.files has %q, which is no name of a file in a Secret: use letters, digits, -, _ and . alone" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- range $part := list "controller" "agents" -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/component" -}}
+{{- if hasKey (index $.Values $part).podLabels $label -}}
+{{- fail (printf "%s.podLabels has %s, by which the workload selects its pods: leave it out, or choose another label" $part $label) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.secrets.existingSecret .Values.secrets.files -}}
