@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -340,6 +342,22 @@ spec: {addresses: [{address: 192.0.2.10, interface: pl0, pool: office, state: Ho
 	assert.True(t, plan.Notes[0].First)
 	assert.Contains(t, plan.Notes[0].Text, "{address: 192.0.2.11, interface: pl0, pool: office, state: Hold, term: 0, services: [{namespace: shop, name: two, uid: uid-two}]}")
 	assert.NotContains(t, plan.Notes[0].Text, "192.0.2.10")
+}
+
+// A node that has more addresses than the API server takes in one object is named before anything is applied.
+func TestNodeWithTooManyAddresses(t *testing.T) {
+	c := &conversion{objects: map[string]*v1alpha1.NodeAddresses{}}
+	for name, has := range map[string]int{"n1": v1alpha1.MaxAddresses + 2, "n2": v1alpha1.MaxAddresses, "n3": v1alpha1.MaxAddresses + 1} {
+		c.objects[name] = &v1alpha1.NodeAddresses{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		c.objects[name].Spec.Addresses = make([]v1alpha1.Address, has)
+	}
+	c.keepObjects(&Input{})
+	const text = "has %d addresses, and with Mooring a node has at most 5000: the API server refuses its NodeAddresses; " +
+		"have at least %d of them moved to other nodes"
+	assert.Equal(t, []Note{
+		{About: "Node n1", Text: fmt.Sprintf(text, 5002, 2), First: true},
+		{About: "Node n3", Text: fmt.Sprintf(text, 5001, 1), First: true},
+	}, c.notes)
 }
 
 // Applied and made again, as after a way back, it adds nothing.

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,12 +65,17 @@ func keepsAgentsOff(t corev1.Taint) bool {
 
 // keepObjects sorts what the objects say, and leaves those alone that Mooring has already.
 func (c *conversion) keepObjects(in *Input) {
-	for _, o := range c.objects {
+	for _, name := range slices.Sorted(maps.Keys(c.objects)) {
+		o := c.objects[name]
 		slices.SortFunc(o.Spec.Addresses, func(a, b v1alpha1.Address) int {
 			x, _ := netip.ParseAddr(a.Address)
 			y, _ := netip.ParseAddr(b.Address)
 			return x.Compare(y)
 		})
+		if has := len(o.Spec.Addresses); has > v1alpha1.MaxAddresses {
+			c.first("Node "+o.Name, "has %d addresses, and with Mooring a node has at most %d: the API server refuses its NodeAddresses; "+
+				"have at least %d of them moved to other nodes", has, v1alpha1.MaxAddresses, has-v1alpha1.MaxAddresses)
+		}
 	}
 	for i := range in.addresses {
 		have, want := &in.addresses[i], c.objects[in.addresses[i].Name]
