@@ -15,6 +15,7 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
 )
 
 // far makes eth0 here and far0 at the other end of its cable, and returns what sends frames from there.
@@ -301,6 +302,11 @@ func TestListeningOnAnUplinkWithPorts(t *testing.T) {
 				t.Skipf("this kernel has no %s", kind)
 			}
 			sh(t, "ip link set eth0 down; ip link set eth0 master up0; ip link set eth0 up; ip link set up0 up")
+			// Until then it takes nothing in, and nothing is said twice here.
+			require.Eventually(t, func() bool {
+				link, err := netlink.LinkByName("up0")
+				return err == nil && link.Attrs().OperState == netlink.OperUp
+			}, guardTime, time.Millisecond, "up0 has a port that forwards")
 			host := open(t)
 			state(t, host)
 			events := watch(t, host)
