@@ -184,7 +184,7 @@ func (l *Ledger) adoptObject(o ObjectSnapshot, now time.Time) {
 				a.rent(v.Account, v.FloatingIP)
 			}
 		}
-		e := &entry{address: a, state: v.State, predecessor: v.Predecessor, term: v.Term, since: now, seq: 1, stored: v.State}
+		e := &entry{address: a, state: v.State, predecessor: v.Predecessor, term: v.Term, since: now, seq: 1, stored: v.State, named: v.Services}
 		a.entries[o.Node] = e
 		n.book[v.Addr] = e
 		n.open[v.Addr] = true

@@ -75,15 +75,15 @@ func (w *world) life(uid string) {
 	w.goOn()
 }
 
-// until runs a part of a Service's life, and reports the point at which the controller was killed.
-func (w *world) until(kill int, uid string) (point string, dead bool) {
+// until runs a part of a life, and reports the point at which the controller was killed.
+func (w *world) until(kill int, life func()) (point string, dead bool) {
 	defer func() {
 		if k, ok := recover().(killed); ok {
 			point, dead = k.point, true
 		}
 	}()
 	w.passed, w.kill = 0, kill
-	w.life(uid)
+	life()
 	return "", false
 }
 
@@ -96,7 +96,7 @@ func TestKilledAnywhere(t *testing.T) {
 			uid := w.create("web", func(r *lb.Request) {
 				r.Families, r.FamilyPolicy = []lb.Family{lb.IPv4, lb.IPv6}, lb.RequireDualStack
 			})
-			point, dead := w.until(kill, uid)
+			point, dead := w.until(kill, func() { w.life(uid) })
 			if !dead {
 				assert.Empty(t, w.cloud.ips)
 				assert.Greater(t, kill, 40)

@@ -62,6 +62,8 @@ type entry struct {
 	seq uint64
 	// stored is the state that the object says; empty while it says nothing of the address.
 	stored place.State
+	// named are the Services that the object names.
+	named []lb.Ref
 	// blocked: the object of another node still says Hold, so this one must not yet. hard: it is part of a hard move.
 	blocked, hard bool
 }

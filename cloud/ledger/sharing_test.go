@@ -89,6 +89,54 @@ func TestSharersAreDeletedWhileDown(t *testing.T) {
 	}
 }
 
+// TestSharedAddressOutlivesItsOwner: whoever joins a Service on its address keeps what is published, whenever that one
+// is deleted and the controller killed.
+func TestSharedAddressOutlivesItsOwner(t *testing.T) {
+	for kill := 1; ; kill++ {
+		w := newWorld(t, office, "n1", "n2")
+		a := w.create("a", shares(80))
+		w.settle()
+		b := w.create("b", shares(443))
+		point, dead := w.until(kill, func() {
+			w.sync(b)
+			w.services[a].wants = false
+			w.retire()
+			require.NotContains(t, w.services, a, "another one has its address")
+			w.settle()
+		})
+		if !dead {
+			require.Greater(t, kill, 4)
+			return
+		}
+		w.kill = 0
+		published := slices.Clone(w.services[b].published)
+		w.restart()
+		w.settle()
+		w.served(b)
+		if len(published) > 0 {
+			assert.Equal(t, published, w.services[b].published, "killed at %d, %s", kill, point)
+		}
+	}
+}
+
+// TestSharedAddressIsWrittenFirst: who joins waits until the object names it, says so, and is looked at again then.
+func TestSharedAddressIsWrittenFirst(t *testing.T) {
+	w := newWorld(t, office, "n1")
+	a := w.create("a", shares(80))
+	w.settle()
+	b := w.create("b", shares(443))
+	w.sync(b)
+	require.Empty(t, w.services[b].published)
+	assert.Equal(t, lb.ReasonWaitingForAPI, w.ledger.View(b).Waiting.Reason)
+	assert.Nil(t, w.ledger.View(a).Waiting, "nothing changes for who has it")
+
+	w.ledger.Drain()
+	w.write("n1")
+	assert.Contains(t, w.ledger.Drain().Services, Key{"default", "b"})
+	w.sync(b)
+	assert.Equal(t, w.services[a].published, w.services[b].published)
+}
+
 // TestSharingThatBecomesPossible: the one that is refused is served once the other has changed its ports.
 func TestSharingThatBecomesPossible(t *testing.T) {
 	w := newWorld(t, office, "n1")

@@ -1,13 +1,15 @@
 package ledger
 
 // This file is about what the objects in the API server say, or may say: at any moment at most one of them says Hold
-// of an address, whichever writes arrive, and in whichever order.
+// of an address, whichever writes arrive, and in whichever order; and who has an address stands there before it is
+// published.
 
 import (
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/mooring-lb/mooring/cloud/lb"
 	"github.com/mooring-lb/mooring/cloud/place"
 )
 
@@ -53,10 +55,36 @@ func (l *Ledger) wrote(n *node, seq uint64, now time.Time) {
 		}
 		if e := n.book[v.Addr]; e != nil {
 			e.stored = v.State
+			l.name(e, v.Services)
 		}
 	}
 	n.offered = nil
 	l.unstore(n, gone, now)
+}
+
+// name notes which Services the object names at an entry. One that joins those that have the address waited for that.
+func (l *Ledger) name(e *entry, services []lb.Ref) {
+	if slices.Equal(e.named, services) {
+		return
+	}
+	for _, ref := range services {
+		if e.outcome.Bound && !slices.Contains(e.named, ref) {
+			l.wake(ref)
+		}
+	}
+	e.named = services
+}
+
+// namedFor reports whether an object names the Service at the address, where objects say anything of that. What is
+// published before could be taken away: a controller that starts, or leads already, knows those who hold an address by
+// the objects, and whoever is deposed may still write a status, but no object.
+func (a *address) namedFor(uid string) bool {
+	for _, e := range a.entries {
+		if slices.ContainsFunc(e.named, func(ref lb.Ref) bool { return ref.UID == uid }) {
+			return true
+		}
+	}
+	return len(a.entries) == 0
 }
 
 // vanished notes that the node has no object.
@@ -66,7 +94,7 @@ func (l *Ledger) vanished(n *node, now time.Time) {
 		gone[addr] = true
 	}
 	for _, e := range n.book {
-		e.stored = ""
+		e.stored, e.named = "", nil
 	}
 	n.offered = nil
 	l.unstore(n, gone, now)

@@ -62,6 +62,11 @@ func (l *Ledger) View(uid string) View {
 				v.Waiting = a.outcome.Waiting
 			}
 		} else {
+			if !slices.Contains(s.published, lease.Addr) && !a.namedFor(uid) {
+				v.Ready = false
+				v.Waiting = cmp.Or(v.Waiting, lb.Refuse(lb.ReasonWaitingForAPI, "waiting for the API server to take the decision "+
+					"for node %s", a.outcome.Holder))
+			}
 			ails = cmp.Or(ails, l.ailing(a))
 			v.Refusal = cmp.Or(v.Refusal, a.misplaced())
 		}
