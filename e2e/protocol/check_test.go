@@ -120,18 +120,20 @@ func ownedBy(o *v1alpha1.NodeAddresses, uid string) bool {
 	return len(o.OwnerReferences) > 0 && string(o.OwnerReferences[0].UID) == uid
 }
 
-// oneAddress looks whether a Service that holds an address holds another one of its family.
+// oneAddress looks whether a Service is granted an address while it shows another one of its family. While it shows none
+// it may have two: one that another machine answered for, on a node that was not told yet to let go of it and binds it
+// once that machine is silent, and the one that it got instead.
 func (c *checker) oneAddress(ip string, h hold) {
-	for other, nodes := range c.holds {
-		if other == ip || netip.MustParseAddr(other).Is4() != netip.MustParseAddr(ip).Is4() {
-			continue
-		}
-		for node, o := range nodes {
-			for _, uid := range h.uids {
-				if slices.Contains(o.uids, uid) && !h.late && !o.late && c.w.machine(node).bound[netip.MustParseAddr(other)] {
-					c.w.breach("Service %s holds %s, and %s on %s", uid, ip, other, node)
-				}
-			}
+	if h.late {
+		return
+	}
+	for _, name := range c.w.api.names(services) {
+		svc := c.w.api.service(name)
+		shown := slices.DeleteFunc(ingress(svc), func(other string) bool {
+			return netip.MustParseAddr(other).Is4() != netip.MustParseAddr(ip).Is4()
+		})
+		if slices.Contains(h.uids, string(svc.UID)) && len(shown) > 0 && !slices.Contains(shown, ip) {
+			c.w.breach("%s is granted %s, and shows %v", svc.Name, ip, shown)
 		}
 	}
 }
@@ -152,10 +154,27 @@ func (c *checker) published(was, is *corev1.Service) {
 	if len(before) > 0 && !slices.Equal(before, after) && is.DeletionTimestamp == nil {
 		c.w.breach("what is published of %s changes from %v to %v", is.Name, before, after)
 	}
+	for _, ip := range after {
+		if !slices.Contains(before, ip) && !c.named(ip, string(is.UID)) {
+			c.w.breach("%s shows %s, and no object names it there", is.Name, ip)
+		}
+	}
 	v4 := slices.DeleteFunc(slices.Clone(after), func(ip string) bool { return !netip.MustParseAddr(ip).Is4() })
 	if len(v4) > 1 || len(after)-len(v4) > 1 {
 		c.w.breach("two addresses of one family are published of %s: %v", is.Name, after)
 	}
+}
+
+// named reports whether an object names a Service at an address: by that the next controller knows it.
+func (c *checker) named(ip, uid string) bool {
+	for _, name := range c.w.api.names(addresses) {
+		for _, e := range c.w.api.addresses(name).Spec.Addresses {
+			if e.Address == ip && slices.ContainsFunc(e.Services, func(r v1alpha1.ServiceReference) bool { return string(r.UID) == uid }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func ingress(svc *corev1.Service) (ips []string) {
@@ -228,6 +247,8 @@ func (c *checker) amiss() (list []string) {
 				say("%s holds %s, and its kubelet stays not ready", name, e.Address)
 			case !slices.ContainsFunc(e.Services, func(r v1alpha1.ServiceReference) bool { return wanted[string(r.UID)] }):
 				say("%s holds %s, which nobody wants", name, e.Address)
+			case shown[e.Address] == "":
+				say("%s holds %s, which no Service shows", name, e.Address)
 			}
 		}
 	}

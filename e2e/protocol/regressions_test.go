@@ -19,4 +19,5 @@ var regressions = map[string]uint64{
 	"what stays not ready carries nothing":                           76,
 	"nothing new is given to what is not ready":                      314,
 	"what shuts down has nothing when it goes":                       10,
+	"who joins on an address is written before that is published":    194,
 }
