@@ -113,10 +113,17 @@ func (w *Writer) known(name string) ledger.Object {
 }
 
 // Unexpected reports whether an object that the watch told of is not as it was written last: somebody else wrote it,
-// or it is being deleted, or gone. Sync has to look then.
+// or fenced it in a later epoch, or it is being deleted, or gone. Sync has to look then.
 func (w *Writer) Unexpected(o *v1alpha1.NodeAddresses) bool {
 	last := w.known(o.Name)
-	return string(o.UID) != last.UID || o.Generation > last.Generation || o.DeletionTimestamp != nil || w.options.Seen(o.Name) == nil
+	return w.deposed(o) || string(o.UID) != last.UID || o.Generation > last.Generation || o.DeletionTimestamp != nil || w.options.Seen(o.Name) == nil
+}
+
+// deposed reports whether a later epoch has fenced an object, so that nothing that is decided here can be written. Whoever
+// did so may have lost the lead since: this controller may go on leading for long before it has anything to write, and
+// then, when a node is lost, there is no time to start anew.
+func (w *Writer) deposed(o *v1alpha1.NodeAddresses) bool {
+	return EpochOf(o) > w.options.Ledger().Epoch()
 }
 
 // Sync brings one node's object nearer to what the ledger says. An error means that it is to be tried again, unless
@@ -164,7 +171,7 @@ func (w *Writer) sync(ctx context.Context, name string) error {
 func (w *Writer) look(ctx context.Context, name string) (*v1alpha1.NodeAddresses, error) {
 	last := w.known(name)
 	o := w.options.Seen(name)
-	if o == nil && last.UID == "" || o != nil && string(o.UID) == last.UID && o.Generation <= last.Generation {
+	if o == nil && last.UID == "" || o != nil && string(o.UID) == last.UID && o.Generation <= last.Generation && !w.deposed(o) {
 		return o, nil
 	}
 	o, err := w.options.API.Get(ctx, name)
@@ -176,7 +183,7 @@ func (w *Writer) look(ctx context.Context, name string) (*v1alpha1.NodeAddresses
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read nodeaddresses %s: %w", name, err)
-	case string(o.UID) == last.UID && o.Generation == last.Generation:
+	case string(o.UID) == last.UID && o.Generation == last.Generation && !w.deposed(o):
 		return o, nil
 	}
 	return o, w.takeNotice(ctx, name, o)

@@ -189,6 +189,18 @@ func TestFenced(t *testing.T) {
 	assert.Equal(t, 1, f.written())
 }
 
+// TestFencedWithoutWork: a controller that is deposed stops also when it has nothing to write.
+func TestFencedWithoutWork(t *testing.T) {
+	f := newFixture(t)
+	f.grant("first")
+	require.NoError(t, f.writer.Sync(t.Context(), "n1"))
+	require.False(t, f.writer.Unexpected(f.objects["n1"]))
+	require.NoError(t, nodeaddresses.Fence(t.Context(), f, f.objects["n1"], 2))
+	f.epoch = 2
+	require.True(t, f.writer.Unexpected(f.objects["n1"]))
+	require.ErrorIs(t, f.writer.Sync(t.Context(), "n1"), nodeaddresses.ErrSuperseded)
+}
+
 // TestNoFenceIsLowered: a controller that is deposed while it puts a fence up does not take the one of its successor away.
 func TestNoFenceIsLowered(t *testing.T) {
 	f := newFixture(t)

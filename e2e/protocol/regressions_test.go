@@ -19,5 +19,6 @@ var regressions = map[string]uint64{
 	"what stays not ready carries nothing":                           76,
 	"nothing new is given to what is not ready":                      314,
 	"what shuts down has nothing when it goes":                       10,
+	"a deposed leader stops although it has nothing to write":        27235,
 	"who joins on an address is written before that is published":    194,
 }
