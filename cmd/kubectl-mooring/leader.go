@@ -51,8 +51,7 @@ func (o *options) leader(ctx context.Context, c *cluster, from leaseSource) (*ex
 	if err != nil {
 		return nil, fmt.Errorf("read lease %s: %w", from, err)
 	}
-	now := o.clock.Now()
-	leader := explain.LeaderOf(lease, now)
+	leader := explain.LeaderOf(lease, o.clock.Now())
 	if leader.Leads || leader.Identity == "" {
 		return &leader, nil
 	}
@@ -69,13 +68,24 @@ func (o *options) leader(ctx context.Context, c *cluster, from leaseSource) (*ex
 		if again == nil || again.Spec.RenewTime.Equal(lease.Spec.RenewTime) {
 			continue
 		}
-		leader = explain.LeaderOf(again, again.Spec.RenewTime.Time)
-		if wrong := now.Sub(lease.Spec.RenewTime.Time); leader.Leads {
-			leader.Message = fmt.Sprintf("its clock and this machine's differ by about %s", wrong.Abs().Round(time.Second))
-		}
+		leader = leaderNow(again, o.clock.Now())
 		break
 	}
 	return &leader, nil
+}
+
+// leaderNow judges a Lease that was written between two looks. When it seems to be of another time than this one, a clock
+// is wrong; that of a leader who has just come, or was held up, is not.
+func leaderNow(lease *coordinationv1.Lease, now time.Time) explain.Leader {
+	leader := explain.LeaderOf(lease, now)
+	if leader.Leads || leader.Renewed == nil {
+		return leader
+	}
+	written := lease.Spec.RenewTime.Time
+	if leader = explain.LeaderOf(lease, written); leader.Leads {
+		leader.Message = fmt.Sprintf("its clock and this machine's differ by about %s", now.Sub(written).Abs().Round(time.Second))
+	}
+	return leader
 }
 
 func leaderRows(l *explain.Leader, now time.Time) [][]string {

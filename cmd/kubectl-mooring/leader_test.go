@@ -97,9 +97,13 @@ func TestLeaderByAnotherClock(t *testing.T) {
 			looks := 0
 			c.core.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
 				looks++
+				written := now.Add(-ago)
+				if looks > 2 {
+					written = c.clock.Now().Add(-ago)
+				}
 				return true, &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
 					HolderIdentity: new("n1_a"), LeaseDurationSeconds: new(int32(4)), AcquireTime: new(metav1.NewMicroTime(now.Add(-24 * time.Hour))),
-					RenewTime: new(metav1.NewMicroTime(now.Add(-ago).Add(time.Duration(looks/3) * 500 * time.Millisecond))),
+					RenewTime: new(metav1.NewMicroTime(written)),
 				}}, nil
 			})
 			require.NoError(t, c.run("status"))
@@ -108,6 +112,47 @@ func TestLeaderByAnotherClock(t *testing.T) {
 			assert.Contains(t, unwrapped(c.out.String()), "its clock and this machine's differ by about 1m0s")
 		})
 	}
+}
+
+// One that comes to lead, or leads again, while one looks has no other clock than this machine.
+func TestLeaderWhileOneLooks(t *testing.T) {
+	for name, who := range map[string]string{"another one": "n2_b", "the same one": "n1_a"} {
+		t.Run(name, func(t *testing.T) {
+			c := newLeaderConsole(t, renewed(time.Minute))
+			looks := 0
+			c.core.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+				looks++
+				lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
+					HolderIdentity: new("n1_a"), LeaseDurationSeconds: new(int32(4)),
+					AcquireTime: new(metav1.NewMicroTime(now.Add(-24 * time.Hour))), RenewTime: new(metav1.NewMicroTime(now.Add(-time.Minute))),
+				}}
+				if looks > 2 {
+					lease.Spec.HolderIdentity = new(who)
+					lease.Spec.RenewTime = new(metav1.NewMicroTime(c.clock.Now()))
+				}
+				return true, lease, nil
+			})
+			require.NoError(t, c.run("status"))
+			said, _, _ := strings.Cut(c.out.String(), "\nPOOL")
+			assert.Equal(t, []string{who, "24h", "0s"}, strings.Fields(strings.Split(said, "\n")[1]))
+		})
+	}
+}
+
+// A Lease without a time is nobody's; it takes somebody to write it for there to be a leader.
+func TestLeaseWithoutATime(t *testing.T) {
+	c := newLeaderConsole(t, func(s *coordinationv1.LeaseSpec) { s.RenewTime = nil })
+	looks := 0
+	c.core.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+		looks++
+		lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: new("n1_a"), LeaseDurationSeconds: new(int32(4))}}
+		if looks > 2 {
+			lease.Spec.RenewTime = new(metav1.NewMicroTime(c.clock.Now()))
+		}
+		return true, lease, nil
+	})
+	require.NoError(t, c.run("status"))
+	assert.Equal(t, "n1_a", strings.Fields(strings.Split(c.out.String(), "\n")[1])[0])
 }
 
 // A Lease that lies ahead and is renewed no more is nobody's.
