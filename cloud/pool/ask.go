@@ -56,8 +56,12 @@ func unique(addrs []netip.Addr) []netip.Addr {
 func (a *Allocator) checkAsk(s *service, req *lb.Request, asked ask, families []lb.Family) (flaw, refusal *lb.Refusal) {
 	for _, addr := range asked.addrs {
 		if !slices.Contains(families, lb.FamilyOf(addr)) {
-			return nil, lb.Refuse(lb.ReasonFamilyMismatch, "%s asks for %s, which is %s, but spec.ipFamilies of the Service is %s: ask for another address, or set spec.ipFamilyPolicy to PreferDualStack",
-				asked.field, addr, lb.FamilyOf(addr), listFamilies(families))
+			way := "ask for another address"
+			if req.FamilyPolicy != lb.PreferDualStack { // else the cluster itself lacks the family
+				way += ", or set spec.ipFamilyPolicy to PreferDualStack"
+			}
+			return nil, lb.Refuse(lb.ReasonFamilyMismatch, "%s asks for %s, which is %s, but spec.ipFamilies of the Service is %s: %s",
+				asked.field, addr, lb.FamilyOf(addr), listFamilies(families), way)
 		}
 		if l := a.records[addr].leaseOf(s); l != nil {
 			if refusal := a.checkPool(req, asked.field, addr, l.record.pool); refusal != nil {

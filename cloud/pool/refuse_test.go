@@ -88,6 +88,12 @@ func TestRefusalsNameAWayOutThatHelps(t *testing.T) {
 			says: "annotation mooring.dev/addresses asks for 2001:db8::1, which is IPv6, but spec.ipFamilies of the Service is IPv4: " +
 				"ask for another address, or set spec.ipFamilyPolicy to PreferDualStack",
 		},
+		"an address of a family that the cluster lacks": {
+			pools: []config.Pool{office, six}, reason: lb.ReasonFamilyMismatch,
+			asks: func(r *lb.Request) { families(lb.PreferDualStack, lb.IPv4)(r); askFor("2001:db8::1")(r) },
+			says: "annotation mooring.dev/addresses asks for 2001:db8::1, which is IPv6, but spec.ipFamilies of the Service is IPv4: " +
+				"ask for another address",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := pool.New(test.pools)
