@@ -135,10 +135,10 @@ func (l *Ledger) tidy(acct *account, now time.Time) {
 	}
 	for _, r := range l.ofAccount(acct.key) {
 		listing, ok := l.listed[r.Prefix]
-		if !ok || l.recordOf(r) != nil || l.asksFor(listing.Addr) {
+		if !ok || !l.ours(r) && (r.Server == 0 || !l.ourServer(r.Server) || r.Owner.ClusterUID != "") {
 			continue
 		}
-		if l.ours(r) || r.Server != 0 && l.ourServer(r.Server) && r.Owner.ClusterUID == "" {
+		if l.recordOf(r) == nil && !l.asksFor(listing.Addr) {
 			l.tidyUp(r, listing, now)
 		}
 	}
