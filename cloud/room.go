@@ -140,6 +140,11 @@ func (r *room) run(ctx context.Context) {
 	}
 	r.claim(ctx)
 	r.awaitSure(ctx)
+	select {
+	case <-r.stopped:
+		return // before it began: the lease may be another's by now
+	default:
+	}
 	r.catchUp()
 	// No updater is called after stop, which the context outlives.
 	calls, cancel := context.WithCancel(ctx)

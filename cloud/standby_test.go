@@ -3,10 +3,16 @@ package cloud
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -14,10 +20,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/component-base/metrics"
+	"k8s.io/utils/clock"
 
 	"github.com/mooring-lb/mooring/agent/api/v1alpha1"
+	"github.com/mooring-lb/mooring/cloud/ledger"
 	"github.com/mooring-lb/mooring/cloud/probe"
 	"github.com/mooring-lb/mooring/cloud/updater/updatertest"
 )
@@ -165,4 +176,48 @@ func TestAStandbyEnds(t *testing.T) {
 	r.working.Wait()
 	assert.Eventually(t, r.standby.nodes.IsStopped, 30*time.Second, time.Millisecond)
 	assert.Eventually(t, r.standby.objects.IsStopped, 30*time.Second, time.Millisecond)
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestANewLeaderIsStoppedAtOnce: one that is asked to end while it waits for what the probe says has given its lease away,
+// and calls nobody any more.
+func TestANewLeaderIsStoppedAtOnce(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte(strings.Repeat("a", 64)), 0o600))
+	cfg := parseConfig(t, fmt.Sprintf(`
+apiVersion: mooring.dev/v1alpha1
+kind: CloudConfig
+pools:
+- name: persistent
+  addresses: [203.0.113.4]
+  hetzner: {tokenFile: %s}
+  interface: pl0
+`, token))
+	synctest.Test(t, func(t *testing.T) {
+		client, calls := fake.NewClientset(), atomic.Int32{}
+		r := newRoom(Options{
+			NoProbe: true, Client: client, Informers: informers.NewSharedInformerFactory(client, 0), Recorder: record.NewFakeRecorder(100),
+			Metrics: metrics.NewKubeRegistry(), Clock: clock.RealClock{}, ClusterName: "test",
+			Hetzner: roundTripper(func(*http.Request) (*http.Response, error) {
+				calls.Add(1)
+				return nil, errors.New("no network")
+			}),
+		}, nil)
+		r.synced = nil
+		require.NoError(t, r.tenants.load(cfg))
+		r.book.Store(ledger.New(cfg, r.tenants.rental(cfg), 1))
+		r.sure = make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go r.run(ctx)
+		pass(firstWord / 2)
+		r.stop()
+		pass(time.Minute)
+		assert.Zero(t, calls.Load())
+		cancel()
+		synctest.Wait()
+	})
 }
