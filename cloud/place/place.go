@@ -306,9 +306,9 @@ func reaches(d Demand, c *Candidate) bool {
 }
 
 // Choose returns the eligible node that is to carry the address: the one that its traffic goes to already, then one
-// with a local endpoint before others, then the one with the fewest addresses, then by a hash of node and address, so that equal nodes share evenly and the
-// answer does not depend on the order of nodes. When none is eligible the refusal counts the nodes by what keeps
-// them from it.
+// with a local endpoint before others, then the one with the fewest addresses, then by a hash of node and address, so
+// that equal nodes share evenly and the answer does not depend on the order of nodes. When none is eligible the refusal
+// counts the nodes by what keeps them from it.
 func Choose(d Demand, candidates []*Candidate, except string) (string, *lb.Refusal) {
 	var best *Candidate
 	counts := map[string]int{}

@@ -18,10 +18,10 @@ import (
 // addresses of that family are left; that there are any means that a move was cut short.
 //
 // A free choice joins the address that the Service's sharing key has already, else takes the next address of the first
-// pool that has one and that no Service exposes (SetExposed). When that is a pool whose addresses are bought, it takes an order; unless another Service with the
-// key has one for the family, and this Service waits for that. Families are chosen independently of each other. With
-// RequireDualStack it is both or none, orders too; with PreferDualStack one is enough, and the other is not reported
-// when no pool has addresses of it.
+// pool that has one and that no Service exposes (SetExposed). When that is a pool whose addresses are bought, it takes
+// an order; unless another Service with the key has one for the family, and this Service waits for that. Families are
+// chosen independently of each other. With RequireDualStack it is both or none, orders too; with PreferDualStack one is
+// enough, and the other is not reported when no pool has addresses of it.
 //
 // What is refused leaves the Service with all that it holds. What it holds stays too when only its pool changed: when
 // that is gone, lost the address, or serves this Service no longer, Refusal says so. When Services with

@@ -25,9 +25,9 @@ import (
 // Allocator knows every address of every pool, who holds it, and which one is next. It is not safe for
 // concurrent use: the caller serialises.
 //
-// It stores something only for addresses and ports that were touched: held, quarantined, exposed or freed. So a pool costs the
-// same whether it is a /30 or an IPv6 /64, one port or all of them, and Assign and Release cost the same in an empty and in
-// a nearly full one.
+// It stores something only for addresses and ports that were touched: held, quarantined, exposed or freed. So a pool
+// costs the same whether it is a /30 or an IPv6 /64, one port or all of them, and Assign and Release cost the same in
+// an empty and in a nearly full one.
 type Allocator struct {
 	// pools with addresses, orders or ports, in the order in which a free choice tries them.
 	pools []*pool
@@ -192,9 +192,10 @@ func (a *Allocator) PoolOf(addr netip.Addr) (string, bool) {
 	return "", false
 }
 
-// Usage counts each pool's addresses by family, sorted by pool name and family. It costs nothing per address.
-// Withheld addresses count as quarantined, and so do those that are exposed and not held. A pool that buys has the families that it buys, and those that it bought and
-// buys no more. Addresses that are held outside of every pool are not in it: see Outside.
+// Usage counts each pool's addresses by family, sorted by pool name and family. It costs nothing per address. Withheld
+// addresses count as quarantined, and so do those that are exposed and not held. A pool that buys has the families that
+// it buys, and those that it bought and buys no more. Addresses that are held outside of every pool are not in it: see
+// Outside.
 func (a *Allocator) Usage() []lb.Usage {
 	usage := make([]lb.Usage, 0, len(a.spaces))
 	for _, s := range a.spaces {
