@@ -174,14 +174,6 @@ func watchedUnlisted(grants []grant) (rules []string) {
 
 // usedAtAll says whether the right was used, in whatever namespace and on whatever object it is for.
 func usedAtAll(uses map[cluster.Use]bool, right cluster.Use) bool {
-	if right.Verb == "list" {
-		// A watch begins with a list of its own, unless the API server cannot do that: then client-go lists first.
-		watch := right
-		watch.Verb = "watch"
-		if usedAtAll(uses, watch) {
-			return true
-		}
-	}
 	for use := range uses {
 		if right.Namespace == "" {
 			use.Namespace = ""

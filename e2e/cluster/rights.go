@@ -78,10 +78,8 @@ func (c *Cluster) rights() error {
 			refusals[use] = e.ResponseStatus.Message
 			return
 		}
-		uses[use] = true
-		if e.Verb == "patch" && e.ResponseStatus.Code == http.StatusCreated { // applied
-			use.Verb = "create"
-			uses[use] = true
+		for _, shown := range use.shows(e.ResponseStatus.Code) {
+			uses[shown] = true
 		}
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +90,8 @@ func (c *Cluster) rights() error {
 	}
 	var errs []error
 	for use, message := range refusals {
-		if !granted(uses, use) {
+		// An API server that has just been started does not know yet what it grants.
+		if !uses[use] {
 			errs = append(errs, fmt.Errorf("%s may not %s %s: %s", use.Account, use.Verb, use.Resource, message))
 		}
 	}
@@ -100,19 +99,20 @@ func (c *Cluster) rights() error {
 	return errors.Join(append(errs, leave(uses))...)
 }
 
-// granted says whether what was refused was granted at another time: an API server that has just been started does not
-// know yet what it grants. Where a watch is refused, client-go asks for a list, which it never does otherwise: there the
-// watch that was granted tells that it was the hour and not the rule. compareRights sees that nothing may watch what it may
-// not list.
-func granted(uses map[Use]bool, refused Use) bool {
-	if refused.Verb == "list" {
-		watch := refused
-		watch.Verb = "watch"
-		if uses[watch] {
-			return true
-		}
+// shows returns the rights that were granted where an account was served in this way.
+func (u Use) shows(status int) []Use {
+	other := u
+	switch {
+	case u.Verb == "patch" && status == http.StatusCreated: // applied
+		other.Verb = "create"
+	case u.Verb == "watch":
+		// It begins with a list of its own, unless the API server cannot do that: then client-go lists first. It does so
+		// too where an API server that has just been started refuses the watch, and the list as well.
+		other.Verb = "list"
+	default:
+		return []Use{u}
 	}
-	return uses[refused]
+	return []Use{u, other}
 }
 
 // leave writes uses into the directory of EvidenceVariable.

@@ -1,22 +1,19 @@
 package cluster
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 )
 
-// TestGranted tells what a refusal by an API server that has just been started differs by from a right that is missing.
-func TestGranted(t *testing.T) {
-	agent := func(verb, resource string) Use {
-		return Use{Account: "mooring-agent", Verb: verb, Group: "mooring.dev", Resource: resource}
+// TestShows tells which rights an answer of the API server proves, beside the one that was asked for.
+func TestShows(t *testing.T) {
+	agent := func(verb string) Use {
+		return Use{Account: "mooring-agent", Verb: verb, Group: "mooring.dev", Resource: "nodeaddresses"}
 	}
-	uses := map[Use]bool{
-		agent("watch", "nodeaddresses"):        true,
-		agent("patch", "nodeaddresses/status"): true,
-	}
-	assert.True(t, granted(uses, agent("patch", "nodeaddresses/status")), "granted at another time")
-	assert.True(t, granted(uses, agent("list", "nodeaddresses")), "client-go lists only where a watch was refused")
-	assert.False(t, granted(uses, agent("patch", "nodeaddresses")), "never granted")
-	assert.False(t, granted(uses, agent("list", "nodes")), "never granted, and no watch of it either")
+	assert.Equal(t, []Use{agent("watch"), agent("list")}, agent("watch").shows(http.StatusOK))
+	assert.Equal(t, []Use{agent("patch"), agent("create")}, agent("patch").shows(http.StatusCreated))
+	assert.Equal(t, []Use{agent("patch")}, agent("patch").shows(http.StatusOK))
+	assert.Equal(t, []Use{agent("list")}, agent("list").shows(http.StatusOK), "who may list may not watch for that")
 }
